@@ -1,0 +1,39 @@
+//! Proof of possession (RFC 7800): a token with `cnf` is worth nothing without its key.
+
+use serde_json::Value;
+
+use super::Denial;
+
+/// What a token says about the key its caller must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Confirmation {
+    /// No `cnf`: whoever bears the token may use it (RFC 6750).
+    Absent,
+    /// A `cnf`, of any kind or shape, that cannot be proven yet.
+    Present,
+}
+
+impl Confirmation {
+    /// Any `cnf` counts, however strange: taking an unreadable one for none would let a stolen
+    /// token pass.
+    pub(super) fn read(cnf: Option<&Value>) -> Self {
+        match cnf {
+            None => Self::Absent,
+            Some(_) => Self::Present,
+        }
+    }
+
+    /// The proof, if the caller has given it.
+    pub(super) fn prove(self) -> Result<Bound, Denial> {
+        match self {
+            Self::Absent => Ok(Bound(())),
+            Self::Present => Err(Denial::ConfirmationUnproven),
+        }
+    }
+}
+
+/// Proof that a token's `cnf` is absent or was proven: made only here, and no
+/// [`Grant`](super::Grant) is built without it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound(());

@@ -1,0 +1,61 @@
+//! The judgement itself: pure, synchronous, alone.
+//!
+//! Nothing here reads a clock, a socket, a file or a global, takes a lock or writes a log: time and
+//! keys come in as arguments, a decision goes out as a value. It builds with
+//! `--no-default-features`. The contract is two functions:
+//!
+//! * [`verify()`]: once per token. Bytes to [`Verified`], a proof that a published key of a known
+//!   realm signed it; or what is missing to say so ([`Verification::Needs`]); or a [`Denial`].
+//! * [`authorize()`]: on every request, whether the proof is fresh or cached: validity period,
+//!   realm, audience, scopes, roles, binding, key still published.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use vidimus::check::{self, *};
+//!
+//! # fn judge(token: &str, jwks: &[u8], now: UnixTime) -> Result<(), Denial> {
+//! let mut rules = RealmRules::new("https://id.example.com/realms/shop");
+//! rules.audience = AudienceRule::OneOf(vec!["orders-api".into()]);
+//! let mut realms = Realms::new(vec![rules]).expect("no issuer stands twice");
+//! realms.set_keys(0, KeySet::parse(jwks).expect("a JWKS"), now);
+//! let policy = Arc::new(Policy::new("default", vec![0]));
+//!
+//! match check::verify(RawToken::new(token), &policy, &realms, Limits::default(), now) {
+//!     Verification::Verified(proof) => {
+//!         let grant = check::authorize(proof.into(), &policy, &realms, now)?;
+//!         println!("welcome, {:?}", grant.claims().text("sub"));
+//!         Ok(())
+//!     }
+//!     Verification::Needs(lookup) => panic!("fetch the keys of realm {} again", lookup.realm),
+//!     Verification::Reject { denial, .. } => Err(denial),
+//! }
+//! # }
+//! ```
+
+mod authorize;
+mod binding;
+mod claims;
+mod decision;
+mod facts;
+mod identity;
+mod json;
+mod keys;
+mod policy;
+mod realm;
+mod time;
+mod token;
+mod verify;
+
+pub use authorize::{Grant, authorize};
+pub use binding::{Bound, Confirmation};
+pub use claims::{Claims, TokenKind};
+pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
+pub use facts::Facts;
+pub use identity::ClaimPath;
+pub use json::{JsonError, JsonLimits, parse_json};
+pub use keys::{Algorithm, Key, KeyId, KeySet, KeySetError, Skipped};
+pub use policy::{Policy, Role};
+pub use realm::{AudienceRule, Realm, RealmRules, Realms, SameIssuer};
+pub use time::UnixTime;
+pub use token::{Limits, RawToken, TokenDigest};
+pub use verify::{Lookup, Verification, Verified, verify};

@@ -1,0 +1,139 @@
+//! What a policy asks of a token. Typed and immutable: made once, when the configuration is read.
+
+use std::sync::Arc;
+
+use super::{ClaimPath, Claims, Denial};
+
+/// The rules behind one name that an edge may route to.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    name: Arc<str>,
+    realms: Vec<usize>,
+    /// Besides the realm's own: `aud` must hold one of these. Default: nothing more.
+    pub audience: Option<Vec<Box<str>>>,
+    /// All of these. Default none.
+    pub scopes: Vec<Box<str>>,
+    /// At least one of these. Default none: no role is asked for.
+    pub roles: Vec<Role>,
+    /// Header names and the claims that fill them, on every allowed request.
+    pub headers: Vec<(Box<str>, ClaimPath)>,
+}
+
+/// A role, as Keycloak's `protect()` writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `realm:NAME`: in `realm_access.roles`.
+    Realm(Box<str>),
+    /// `CLIENT:NAME`: in `resource_access[CLIENT].roles`.
+    Client {
+        /// The client's id.
+        client: Box<str>,
+        /// The role's name.
+        role: Box<str>,
+    },
+}
+
+impl Role {
+    /// Reads `realm:x`, `client:x`, or `x` alone, which means a role of `own_client`. Only the first
+    /// colon divides, so a role's name may hold more.
+    ///
+    /// # Errors
+    /// If a part is empty, or a bare role has no `own_client`.
+    pub fn parse(text: &str, own_client: Option<&str>) -> Result<Self, &'static str> {
+        let (client, role) = match text.split_once(':') {
+            Some(parts) => parts,
+            None => (own_client.ok_or("a bare role needs an audience to belong to")?, text),
+        };
+        match (client, role) {
+            ("", _) | (_, "") => Err("a role is realm:NAME, CLIENT:NAME or NAME"),
+            ("realm", role) => Ok(Self::Realm(role.into())),
+            (client, role) => Ok(Self::Client { client: client.into(), role: role.into() }),
+        }
+    }
+
+    fn held(&self, claims: &Claims) -> bool {
+        match self {
+            Self::Realm(role) => claims.has_realm_role(role),
+            Self::Client { client, role } => claims.has_client_role(client, role),
+        }
+    }
+}
+
+impl Policy {
+    /// The identity headers of a policy that names none: those users of oauth2-proxy know.
+    pub const DEFAULT_HEADERS: [(&'static str, &'static str); 6] = [
+        ("X-Auth-Request-User", "sub"),
+        ("X-Auth-Request-Preferred-Username", "preferred_username"),
+        ("X-Auth-Request-Email", "email"),
+        ("X-Auth-Request-Client", "azp"),
+        ("X-Auth-Request-Scope", "scope"),
+        ("X-Auth-Request-Roles", "realm_access.roles"),
+    ];
+
+    /// A policy for tokens of these realms, by their places in [`Realms`](super::Realms), which asks
+    /// for nothing more.
+    ///
+    /// `name` stands in challenges and metrics: letters, digits, `.`, `_` and `-`; others become `_`.
+    pub fn new(name: &str, mut realms: Vec<usize>) -> Self {
+        realms.sort_unstable();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+        let headers = Self::DEFAULT_HEADERS.map(|(name, path)| (name.into(), ClaimPath::new(path)));
+        Self {
+            name: name.chars().map(plain).collect::<String>().into(),
+            realms,
+            audience: None,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            headers: headers.into(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether tokens of the realm at this place are accepted at all.
+    pub fn accepts_realm(&self, place: usize) -> bool {
+        self.realms.binary_search(&place).is_ok()
+    }
+
+    /// Rule 6: audience, scopes, roles.
+    pub(super) fn check_rights(&self, claims: &Claims) -> Result<(), Denial> {
+        let meant_for =
+            |names: &Vec<Box<str>>| claims.audience.iter().any(|aud| names.contains(aud));
+        if !self.audience.as_ref().is_none_or(meant_for) {
+            Err(Denial::Audience)
+        } else if !self.scopes.iter().all(|scope| claims.scopes.contains(scope)) {
+            Err(Denial::ScopeMissing)
+        } else if !self.roles.is_empty() && !self.roles.iter().any(|role| role.held(claims)) {
+            Err(Denial::RoleMissing)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_written_as_protect_writes_them() {
+        let client = |client: &str, role: &str| {
+            Ok(Role::Client { client: client.into(), role: role.into() })
+        };
+        for (text, expected) in [
+            ("realm:admin", Ok(Role::Realm("admin".into()))),
+            ("orders-api:viewer", client("orders-api", "viewer")),
+            ("viewer", client("own", "viewer")),
+            ("app:a:b", client("app", "a:b")),
+        ] {
+            assert_eq!(Role::parse(text, Some("own")), expected, "{text}");
+        }
+        for text in ["", ":", "realm:", ":viewer"] {
+            assert!(Role::parse(text, Some("own")).is_err(), "{text}");
+        }
+        assert!(Role::parse("viewer", None).is_err());
+    }
+}

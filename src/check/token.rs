@@ -1,0 +1,222 @@
+//! From the bytes a client sent to the three parts of a JWS (RFC 7515 §7.1), with hard limits.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest;
+use serde_json::{Map, Value};
+
+use super::json::{JsonLimits, parse_json};
+use super::{Algorithm, Denial};
+
+/// An access token as it came, not verified. It cannot be printed.
+///
+/// ```
+/// let token = vidimus::check::RawToken::new("eyJhbGciOi…");
+/// assert_eq!(format!("{token:?}"), "RawToken(..)");
+/// ```
+#[derive(Clone, Copy)]
+pub struct RawToken<'a>(&'a str);
+
+impl<'a> RawToken<'a> {
+    /// Wraps the credential, without its scheme.
+    pub fn new(token: &'a str) -> Self {
+        Self(token)
+    }
+
+    /// What the cache knows it by.
+    pub fn digest(self) -> TokenDigest {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
+        TokenDigest(bytes)
+    }
+
+    /// In bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a credential is never empty")]
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for RawToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawToken(..)")
+    }
+}
+
+/// SHA-256 of a token: the only form of it that is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenDigest(..)")
+    }
+}
+
+/// How large a token may be. What exceeds it is refused before anything is decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The whole token in bytes. Default 16 KiB: twice nginx's default header line.
+    pub token: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { token: 16 * 1024 }
+    }
+}
+
+/// The JOSE header in bytes, decoded. Keycloak's has about 100.
+const MAX_HEADER: usize = 4 * 1024;
+
+/// The members of a JOSE header that are looked at (RFC 7515 §4). `jku`, `jwk`, `x5u` and `x5c` name
+/// keys that the sender chose: they are never read.
+pub(super) struct JoseHeader {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: Option<String>,
+    pub(super) kind: Option<String>,
+}
+
+/// A token taken apart, its signature not yet checked.
+pub(super) struct Jws<'a> {
+    pub(super) header: JoseHeader,
+    pub(super) payload: Map<String, Value>,
+    pub(super) signature: Vec<u8>,
+    /// What the signature covers: header and payload as sent.
+    pub(super) signed: &'a [u8],
+}
+
+impl<'a> Jws<'a> {
+    pub(super) fn parse(token: RawToken<'a>, limits: Limits) -> Result<Self, Denial> {
+        let text = token.0;
+        if text.len() > limits.token {
+            return Err(Denial::TokenTooLarge);
+        }
+        let (header, rest) = text.split_once('.').ok_or(Denial::Opaque)?;
+        let (payload, signature) = rest.split_once('.').ok_or(Denial::TokenMalformed)?;
+        match signature.matches('.').count() {
+            0 => {}
+            2 => return Err(Denial::Encrypted), // a JWE (RFC 7516 §7.1)
+            _ => return Err(Denial::TokenMalformed),
+        }
+        if header.len() > MAX_HEADER * 4 / 3 + 1 {
+            return Err(Denial::TokenMalformed);
+        }
+        Ok(Self {
+            header: JoseHeader::read(object(&decode(header)?)?)?,
+            payload: object(&decode(payload)?)?,
+            signature: decode(signature)?,
+            signed: &text.as_bytes()[..header.len() + 1 + payload.len()],
+        })
+    }
+}
+
+impl JoseHeader {
+    fn read(mut members: Map<String, Value>) -> Result<Self, Denial> {
+        let mut text = |name: &str| match members.remove(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Denial::TokenMalformed),
+        };
+        let (algorithm, key_id, kind) = (text("alg")?, text("kid")?, text("typ")?);
+        if members.contains_key("crit") {
+            return Err(Denial::CriticalHeader);
+        }
+        // RFC 7797: an unencoded payload is another signing input, and only `crit` announces it.
+        if members.contains_key("b64") {
+            return Err(Denial::CriticalHeader);
+        }
+        let algorithm = algorithm.ok_or(Denial::TokenMalformed)?;
+        let algorithm = algorithm.parse().map_err(|()| Denial::AlgorithmForbidden)?;
+        Ok(Self { algorithm, key_id, kind })
+    }
+}
+
+/// Base64url without padding; every other spelling of the same bytes is refused (RFC 7515 §2), so
+/// that one token has one form.
+fn decode(part: &str) -> Result<Vec<u8>, Denial> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::TokenMalformed)
+}
+
+fn object(json: &[u8]) -> Result<Map<String, Value>, Denial> {
+    match parse_json(json, JsonLimits::TOKEN) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(Denial::TokenMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(header: &str, payload: &str) -> String {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.{}", encode(header), encode(payload), encode("signature"))
+    }
+
+    fn denial(token: &str) -> Option<Denial> {
+        Jws::parse(RawToken::new(token), Limits::default()).err()
+    }
+
+    #[test]
+    fn splits_a_token_and_remembers_what_was_signed() {
+        let text = token(r#"{"alg":"RS256","kid":"k","typ":"JWT"}"#, r#"{"a":1}"#);
+        let jws = Jws::parse(RawToken::new(&text), Limits::default()).ok().unwrap();
+        assert_eq!(jws.header.algorithm, Algorithm::RS256);
+        assert_eq!(jws.header.key_id.as_deref(), Some("k"));
+        assert_eq!(jws.signature, b"signature");
+        assert_eq!(jws.signed, text.rsplit_once('.').unwrap().0.as_bytes());
+    }
+
+    #[test]
+    fn says_why_it_refuses_a_shape() {
+        let good = token(r#"{"alg":"RS256"}"#, "{}");
+        let parts: Vec<&str> = good.split('.').collect();
+        let large = format!("{}.e30.e30", "A".repeat(20_000));
+        let deep =
+            token(&format!(r#"{{"alg":"RS256","x":{}{}}}"#, "[".repeat(20), "]".repeat(20)), "{}");
+        let long_header = token(&format!(r#"{{"alg":"RS256","x":"{}"}}"#, "a".repeat(4_096)), "{}");
+        for (name, text, expected) in [
+            ("no dot", "opaque-token".to_owned(), Denial::Opaque),
+            ("one dot", format!("{}.{}", parts[0], parts[1]), Denial::TokenMalformed),
+            ("four parts", format!("{good}.e30"), Denial::TokenMalformed),
+            ("five parts", format!("{good}.e30.e30"), Denial::Encrypted),
+            ("empty parts", "..".to_owned(), Denial::TokenMalformed),
+            ("padding", format!("{good}="), Denial::TokenMalformed),
+            ("standard alphabet", good.replace('_', "/") + "/+", Denial::TokenMalformed),
+            ("stray bits", format!("{}.{}.QR", parts[0], parts[1]), Denial::TokenMalformed),
+            ("a space", format!(" {good}"), Denial::TokenMalformed),
+            ("too large", large, Denial::TokenTooLarge),
+            ("deep header", deep, Denial::TokenMalformed),
+            ("header over 4 KiB", long_header, Denial::TokenMalformed),
+            ("header is a list", token("[]", "{}"), Denial::TokenMalformed),
+            ("payload is text", token(r#"{"alg":"RS256"}"#, r#""x""#), Denial::TokenMalformed),
+            ("alg missing", token("{}", "{}"), Denial::TokenMalformed),
+            ("alg a number", token(r#"{"alg":256}"#, "{}"), Denial::TokenMalformed),
+            ("kid a number", token(r#"{"alg":"RS256","kid":1}"#, "{}"), Denial::TokenMalformed),
+            ("alg twice", token(r#"{"alg":"RS256","alg":"RS256"}"#, "{}"), Denial::TokenMalformed),
+            (
+                "exp twice",
+                token(r#"{"alg":"RS256"}"#, r#"{"exp":1,"exp":2}"#),
+                Denial::TokenMalformed,
+            ),
+            ("none", token(r#"{"alg":"none"}"#, "{}"), Denial::AlgorithmForbidden),
+            ("None", token(r#"{"alg":"None"}"#, "{}"), Denial::AlgorithmForbidden),
+            ("HS256", token(r#"{"alg":"HS256"}"#, "{}"), Denial::AlgorithmForbidden),
+            ("lower case", token(r#"{"alg":"rs256"}"#, "{}"), Denial::AlgorithmForbidden),
+            ("crit", token(r#"{"alg":"RS256","crit":["exp"]}"#, "{}"), Denial::CriticalHeader),
+            ("crit, empty", token(r#"{"alg":"RS256","crit":[]}"#, "{}"), Denial::CriticalHeader),
+            ("b64", token(r#"{"alg":"RS256","b64":false}"#, "{}"), Denial::CriticalHeader),
+        ] {
+            assert_eq!(denial(&text), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn neither_the_token_nor_its_digest_can_be_printed() {
+        let token = RawToken::new("secret.secret.secret");
+        assert!(!format!("{token:?} {:?}", token.digest()).contains("secret"));
+    }
+}

@@ -1,0 +1,133 @@
+//! Once per token: from bytes to a proof.
+
+use std::fmt;
+
+use super::token::Jws;
+use super::{Claims, Denial, KeyId, Limits, Policy, RawToken, Realm, Realms, UnixTime};
+
+/// Proof that a key which a realm published has signed these claims.
+///
+/// Made only here. It remembers realm and key, so that withdrawing the key withdraws the proof. It
+/// says nothing of time or rights: [`authorize()`](super::authorize()) judges those every time.
+#[derive(Debug)]
+pub struct Verified {
+    realm: usize,
+    key: KeyId,
+    claims: Claims,
+}
+
+impl Verified {
+    /// The place of its realm.
+    pub fn realm(&self) -> usize {
+        self.realm
+    }
+
+    /// The key that proved it.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// What the token says.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+}
+
+/// What [`verify()`] found.
+#[derive(Debug)]
+pub enum Verification {
+    /// A proof.
+    Verified(Verified),
+    /// It cannot be said without this. Ask for it, then verify again, once.
+    Needs(Lookup),
+    /// No, whatever may be fetched.
+    Reject {
+        /// Which rule.
+        denial: Denial,
+        /// The place of the realm the token claims, unproven, to be from.
+        realm: Option<usize>,
+    },
+}
+
+/// The keys of a realm, fetched anew.
+#[derive(PartialEq, Eq)]
+pub struct Lookup {
+    /// The place of the realm.
+    pub realm: usize,
+    /// The `kid` that is missing. Chosen by the sender: not for logs or metrics.
+    pub kid: String,
+    /// Whether the realm has usable keys at all.
+    pub has_keys: bool,
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup").field("realm", &self.realm).finish_non_exhaustive()
+    }
+}
+
+/// Verifies a token under a policy.
+///
+/// Every rule that costs little comes before the signature, so that forgeries cost little: shape,
+/// header, claims, issuer, algorithm, times, key. None of them can make a token pass.
+pub fn verify(
+    token: RawToken<'_>,
+    policy: &Policy,
+    realms: &Realms,
+    limits: Limits,
+    now: UnixTime,
+) -> Verification {
+    let (jws, claims) = match read(token, limits) {
+        Ok(parts) => parts,
+        Err(denial) => return Verification::Reject { denial, realm: None },
+    };
+    let place = realms.place_of(&claims.issuer).filter(|place| policy.accepts_realm(*place));
+    let Some((place, realm)) = place.and_then(|place| Some((place, realms.get(place)?))) else {
+        return Verification::Reject { denial: Denial::Issuer, realm: None };
+    };
+    prove(jws, claims, place, realm, now)
+        .unwrap_or_else(|denial| Verification::Reject { denial, realm: Some(place) })
+}
+
+fn read(token: RawToken<'_>, limits: Limits) -> Result<(Jws<'_>, Claims), Denial> {
+    let mut jws = Jws::parse(token, limits)?;
+    let claims = Claims::read(std::mem::take(&mut jws.payload))?;
+    Ok((jws, claims))
+}
+
+fn prove(
+    jws: Jws<'_>,
+    claims: Claims,
+    place: usize,
+    realm: &Realm,
+    now: UnixTime,
+) -> Result<Verification, Denial> {
+    let Jws { header, signature, signed, .. } = jws;
+    let rules = realm.rules();
+    if !rules.algorithms.contains(&header.algorithm) {
+        return Err(Denial::AlgorithmForbidden);
+    }
+    if !rules.accepts_header_type(header.kind.as_deref()) {
+        return Err(Denial::HeaderType);
+    }
+    rules.check_times(&claims, now)?;
+
+    let kid = header.key_id.ok_or(Denial::KeyIdMissing)?;
+    let Some(keys) = realm.keys(now) else {
+        return Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: false }));
+    };
+    let mut denial = None;
+    for key in keys.with_kid(&kid) {
+        if key.algorithm() != header.algorithm {
+            denial = denial.or(Some(Denial::KeyAlgorithm));
+        } else if key.verify(signed, &signature) {
+            return Ok(Verification::Verified(Verified { realm: place, key: key.id(), claims }));
+        } else {
+            denial = Some(Denial::Signature);
+        }
+    }
+    match denial {
+        Some(denial) => Err(denial),
+        None => Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: true })),
+    }
+}
