@@ -1,0 +1,139 @@
+//! What need not be worked out twice: proofs, and for a moment, refused signatures.
+//!
+//! The cache holds proofs, never verdicts: a hit saves the signature and nothing else. Both maps are
+//! keyed by the token's SHA-256, so a copy of this memory is no collection of tokens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::sync::Cache;
+
+use super::snapshot::Version;
+use crate::check::{TokenDigest, UnixTime, Verified};
+
+/// How long a refused signature is remembered. Long enough that a bad token in a loop costs nothing;
+/// a key that changes meanwhile ends it at once.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(10);
+
+/// How many are remembered: about 2 MiB, whoever sends them.
+const MAX_REFUSALS: u64 = 10_000;
+
+/// What an entry costs beside its claims: digest, counters, the cache's own nodes and queues.
+const ENTRY_OVERHEAD: usize = 512;
+
+pub(super) struct TokenCache {
+    proofs: Cache<TokenDigest, Proof>,
+    refusals: Cache<TokenDigest, (Version, Option<usize>)>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Proof {
+    verified: Arc<Verified>,
+    /// The configuration it was made under.
+    rules: u64,
+    lifetime: Duration,
+}
+
+/// Counters of the proof cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Signatures not checked again.
+    pub hits: u64,
+    /// Tokens not found.
+    pub misses: u64,
+    /// Proofs held; settles a moment after a change.
+    pub entries: u64,
+    /// About how much memory they take.
+    pub bytes: u64,
+}
+
+impl TokenCache {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self {
+            proofs: Cache::builder()
+                .max_capacity(max_bytes)
+                .weigher(|_, proof: &Proof| weight(&proof.verified))
+                .expire_after(UntilExpiry)
+                .build(),
+            refusals: Cache::builder()
+                .max_capacity(MAX_REFUSALS)
+                .time_to_live(REFUSAL_LIFETIME)
+                .build(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// A proof made under the current rules.
+    pub(super) fn proof(&self, digest: &TokenDigest, version: Version) -> Option<Arc<Verified>> {
+        let proof = self.proofs.get(digest).filter(|proof| proof.rules == version.rules);
+        let counter = if proof.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        proof.map(|proof| proof.verified)
+    }
+
+    /// Keeps a proof until its token ends, and no longer.
+    pub(super) fn keep_proof(
+        &self,
+        digest: TokenDigest,
+        verified: Arc<Verified>,
+        version: Version,
+        now: UnixTime,
+    ) {
+        // The leeway belongs to judging: within it a token is verified anew each time.
+        let lifetime = verified.claims().expires().since(now);
+        if lifetime > Duration::ZERO {
+            self.proofs.insert(digest, Proof { verified, rules: version.rules, lifetime });
+        }
+    }
+
+    pub(super) fn forget_proof(&self, digest: &TokenDigest) {
+        self.proofs.invalidate(digest);
+    }
+
+    /// Whether this token's signature was refused a moment ago, under these very rules and keys; and
+    /// the place of the realm it claimed to be from.
+    pub(super) fn refusal(&self, digest: &TokenDigest, version: Version) -> Option<Option<usize>> {
+        self.refusals.get(digest).filter(|(then, _)| *then == version).map(|(_, realm)| realm)
+    }
+
+    pub(super) fn keep_refusal(&self, digest: TokenDigest, version: Version, realm: Option<usize>) {
+        self.refusals.insert(digest, (version, realm));
+    }
+
+    pub(super) fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            entries: self.proofs.entry_count(),
+            bytes: self.proofs.weighted_size(),
+        }
+    }
+}
+
+fn weight(verified: &Verified) -> u32 {
+    u32::try_from(verified.claims().memory() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+}
+
+struct UntilExpiry;
+
+impl Expiry<TokenDigest, Proof> for UntilExpiry {
+    fn expire_after_create(&self, _: &TokenDigest, proof: &Proof, _: Instant) -> Option<Duration> {
+        // The cache's own clock is coarse; authorize() judges `exp` exactly on every request.
+        Some(proof.lifetime.min(Duration::from_secs(366 * 24 * 3600)))
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &TokenDigest,
+        proof: &Proof,
+        now: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, proof, now)
+    }
+}

@@ -1,0 +1,128 @@
+//! All that a judgement needs, of one moment: swapped whole, read without a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::Clock;
+use crate::check::{KeySet, Limits, Policy, RealmRules, Realms, SameIssuer, UnixTime};
+
+/// Policies, realms and their keys as they stand together.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(super) realms: Realms,
+    pub(super) policies: Arc<HashMap<Box<str>, Arc<Policy>>>,
+    pub(super) limits: Limits,
+    pub(super) version: Version,
+}
+
+/// Tells what was learnt under other rules or keys from what still holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Counts configurations: a proof of an older one is not used.
+    pub(super) rules: u64,
+    /// Counts changes of any realm's keys: a refused signature is tried again.
+    pub(super) keys: u64,
+}
+
+impl Snapshot {
+    /// The realms.
+    pub fn realms(&self) -> &Realms {
+        &self.realms
+    }
+
+    /// The policy of that name.
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(name)
+    }
+}
+
+/// The rules a gate works by.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Realms; policies refer to them by their place here.
+    pub realms: Vec<RealmRules>,
+    /// Policies, each with its own name.
+    pub policies: Vec<Policy>,
+    /// How large a token may be.
+    pub limits: Limits,
+}
+
+/// The current snapshot, and the one way to change it.
+pub struct Live {
+    current: ArcSwap<Snapshot>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Live {
+    /// Starts with rules and no keys.
+    ///
+    /// # Errors
+    /// If two realms have the same issuer.
+    pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Result<Self, SameIssuer> {
+        let current = ArcSwap::from_pointee(Snapshot::new(rules)?);
+        Ok(Self { current, clock })
+    }
+
+    /// The snapshot of this moment.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// Now, by the gate's clock.
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// Works by other rules from now on. Realms that stay keep their keys; proofs made under the old
+    /// rules are not used again.
+    ///
+    /// # Errors
+    /// If two realms have the same issuer; then nothing changes.
+    pub fn replace_rules(&self, rules: Rules) -> Result<(), SameIssuer> {
+        let fresh = Snapshot::new(rules)?;
+        self.current.rcu(|old| {
+            let mut new = fresh.clone();
+            new.version = Version { rules: old.version.rules + 1, keys: old.version.keys };
+            for realm in old.realms.iter() {
+                let place = new.realms.place_of(&realm.rules().issuer);
+                if let (Some(place), Some(keys), Some(at)) =
+                    (place, realm.last_keys(), realm.fetched())
+                {
+                    new.realms.set_keys(place, Arc::clone(keys), at);
+                }
+            }
+            new
+        });
+        Ok(())
+    }
+
+    /// Takes over newly fetched keys of the realm with this issuer; forgotten if there is none.
+    pub fn publish_keys(&self, issuer: &str, keys: Arc<KeySet>) {
+        let now = self.clock.now();
+        self.current.rcu(|old| {
+            let mut new = Snapshot::clone(old);
+            if let Some(place) = old.realms.place_of(issuer) {
+                let known = old.realms.get(place).and_then(|realm| realm.last_keys());
+                if known.is_none_or(|known| !known.same_keys(&keys)) {
+                    new.version.keys += 1;
+                }
+                new.realms.set_keys(place, Arc::clone(&keys), now);
+            }
+            new
+        });
+    }
+}
+
+impl Snapshot {
+    fn new(rules: Rules) -> Result<Self, SameIssuer> {
+        let by_name = |policy: Policy| (policy.name().into(), Arc::new(policy));
+        Ok(Self {
+            realms: Realms::new(rules.realms)?,
+            policies: Arc::new(rules.policies.into_iter().map(by_name).collect()),
+            limits: rules.limits,
+            version: Version::default(),
+        })
+    }
+}
