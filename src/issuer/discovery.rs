@@ -1,0 +1,119 @@
+//! Where a realm's keys are: OpenID Connect Discovery 1.0 §4, RFC 8414 §3.
+
+use reqwest::Client;
+use serde_json::Value;
+use url::Url;
+
+use super::IssuerSettings;
+use super::http::{FetchError, check_secure, get};
+use crate::check::{JsonLimits, parse_json};
+
+/// Asks for the metadata and gives the address of the JWKS.
+pub(super) async fn jwks_uri(
+    client: &Client,
+    settings: &IssuerSettings,
+) -> Result<Url, FetchError> {
+    let url = metadata_url(settings)?;
+    let body = get(client, &url).await?;
+    let metadata = parse_json(&body, JsonLimits::ISSUER).map_err(FetchError::Malformed)?;
+    let text = |name: &str| metadata.get(name).and_then(Value::as_str);
+
+    // RFC 8414 §3.3: identical, or the metadata MUST NOT be used.
+    match text("issuer") {
+        Some(issuer) if issuer == &*settings.issuer => {}
+        Some(other) => return Err(FetchError::OtherIssuer(other.chars().take(256).collect())),
+        None => return Err(FetchError::Metadata("lack `issuer`")),
+    }
+    let jwks = text("jwks_uri").ok_or(FetchError::Metadata("lack `jwks_uri`"))?;
+    let jwks = Url::parse(jwks).map_err(|_| FetchError::Metadata("have a bad `jwks_uri`"))?;
+    let jwks = inside(jwks, settings);
+    check_secure(&jwks, settings.insecure_http)?;
+    Ok(jwks)
+}
+
+fn metadata_url(settings: &IssuerSettings) -> Result<Url, FetchError> {
+    let issuer = settings.issuer.trim_end_matches('/');
+    let url = Url::parse(&format!("{issuer}/.well-known/openid-configuration"))
+        .map_err(|_| FetchError::Metadata("have no address: `issuer` is not a URL"))?;
+    let url = inside(url, settings);
+    check_secure(&url, settings.insecure_http)?;
+    Ok(url)
+}
+
+/// The same place by the inside address: Keycloak's metadata name its public host, which may not be
+/// reachable from here.
+fn inside(url: Url, settings: &IssuerSettings) -> Url {
+    let Some(base) = &settings.fetch_base else { return url };
+    let public = Url::parse(&settings.issuer);
+    if !public.is_ok_and(|public| public.origin() == url.origin()) {
+        return url;
+    }
+    let mut moved = base.clone();
+    moved.set_path(&format!("{}{}", base.path().trim_end_matches('/'), url.path()));
+    moved.set_query(url.query());
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(issuer: &str, base: Option<&str>, insecure_http: bool) -> IssuerSettings {
+        IssuerSettings {
+            issuer: issuer.into(),
+            name: "shop".into(),
+            fetch_base: base.map(|base| base.parse().unwrap()),
+            ca_file: None,
+            insecure_http,
+            refresh: Duration::from_secs(300),
+            cooldown: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn finds_the_metadata_at_the_issuer_or_inside() {
+        let at = |issuer: &str, base: Option<&str>, insecure: bool| {
+            metadata_url(&settings(issuer, base, insecure)).map(|url| url.to_string()).ok()
+        };
+        let path = "/realms/shop/.well-known/openid-configuration";
+        let public = "https://id.example.com/realms/shop";
+        assert_eq!(at(public, None, false), Some(format!("https://id.example.com{path}")));
+        assert_eq!(
+            at(&format!("{public}/"), None, false),
+            Some(format!("https://id.example.com{path}"))
+        );
+        assert_eq!(
+            at(public, Some("https://kc:8443"), false),
+            Some(format!("https://kc:8443{path}"))
+        );
+        assert_eq!(
+            at(public, Some("https://kc/auth/"), false),
+            Some(format!("https://kc/auth{path}"))
+        );
+        assert_eq!(at(public, Some("http://kc:8080"), true), Some(format!("http://kc:8080{path}")));
+        assert_eq!(
+            at(public, Some("http://kc:8080"), false),
+            None,
+            "plain http to another machine"
+        );
+        assert_eq!(at("http://id.example.com/realms/shop", None, false), None);
+        for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"] {
+            let issuer = format!("http://{host}/realms/shop");
+            assert!(at(&issuer, None, false).is_some(), "{host}");
+        }
+        for host in ["localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "0.0.0.0"] {
+            assert_eq!(at(&format!("http://{host}/realms/shop"), None, false), None, "{host}");
+        }
+        assert_eq!(at("ftp://id.example.com", None, true), None);
+    }
+
+    #[test]
+    fn keys_kept_elsewhere_stay_elsewhere() {
+        let settings = settings("https://id.example.com", Some("https://kc:8443"), false);
+        let move_to = |url: &str| inside(url.parse().unwrap(), &settings).to_string();
+        assert_eq!(move_to("https://id.example.com/certs?a=b"), "https://kc:8443/certs?a=b");
+        assert_eq!(move_to("https://keys.example.com/certs"), "https://keys.example.com/certs");
+    }
+}

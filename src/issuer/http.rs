@@ -1,0 +1,203 @@
+//! One careful GET: deadlines, a cap on the body, no redirects.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Client, redirect};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use url::Url;
+
+use crate::check::{JsonError, KeySetError};
+
+/// A whole request and answer. Keycloak answers in milliseconds; whoever waits here waits in a
+/// request.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A realm's JWKS has about 3 KiB.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// Why an issuer could not be asked, or its answer not be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No connection: refused, unknown host, TLS.
+    Connect(String),
+    /// No answer in time.
+    Timeout,
+    /// The connection broke.
+    Broken(String),
+    /// Not 200.
+    Status(u16),
+    /// 3xx: an issuer that moves its keys is not followed.
+    Redirect(u16),
+    /// More than 1 MiB.
+    TooLarge,
+    /// HTML and the like, by its `Content-Type`.
+    NotJson(String),
+    /// Not strict JSON, or not the object it should be.
+    Malformed(JsonError),
+    /// The metadata lack a member, or it is not an URL.
+    Metadata(&'static str),
+    /// The metadata are another issuer's.
+    OtherIssuer(String),
+    /// Plain http to another machine.
+    Insecure(String),
+    /// The JWKS cannot be used.
+    Keys(KeySetError),
+}
+
+impl FetchError {
+    /// For metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken(_) => "broken",
+            Self::Status(_) => "status",
+            Self::Redirect(_) => "redirect",
+            Self::TooLarge => "too_large",
+            Self::NotJson(_) => "not_json",
+            Self::Malformed(_) => "malformed",
+            Self::Metadata(_) => "metadata",
+            Self::OtherIssuer(_) => "other_issuer",
+            Self::Insecure(_) => "insecure",
+            Self::Keys(_) => "keys",
+        }
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(why) => write!(f, "cannot connect: {why}"),
+            Self::Timeout => write!(f, "no answer within {} s", TIMEOUT.as_secs()),
+            Self::Broken(why) => write!(f, "the connection broke: {why}"),
+            Self::Status(status) => write!(f, "it answered {status}, not 200"),
+            Self::Redirect(status) => write!(f, "it answered {status}: redirects are not followed"),
+            Self::TooLarge => write!(f, "its answer is larger than 1 MiB"),
+            Self::NotJson(kind) => write!(f, "it answered {kind}, not JSON"),
+            Self::Malformed(error) => error.fmt(f),
+            Self::Metadata(what) => write!(f, "its metadata {what}"),
+            Self::OtherIssuer(found) => write!(
+                f,
+                "its metadata are those of issuer {found:?}: set `issuer` to exactly that, if it is \
+                 the issuer that you mean"
+            ),
+            Self::Insecure(url) => write!(
+                f,
+                "{url} is plain http to another machine: use https, or set insecure_http = true"
+            ),
+            Self::Keys(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FetchError {}
+
+/// Builds the client of one trust store.
+///
+/// # Errors
+/// If `ca_file` cannot be read or holds no certificate.
+pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let tls = match ca_file {
+        None => versions.with_platform_verifier().map_err(|error| error.to_string())?,
+        Some(path) => versions.with_root_certificates(roots(path)?),
+    };
+    Client::builder()
+        .tls_backend_preconfigured(tls.with_no_client_auth())
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .user_agent(concat!("vidimus/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| chain(&error))
+}
+
+fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let file = path.display();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| format!("{file}: {e}"))?;
+    let mut store = rustls::RootCertStore::empty();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| format!("{file}: {error}"))?;
+        store.add(certificate).map_err(|error| format!("{file}: {error}"))?;
+    }
+    if store.is_empty() {
+        return Err(format!("{file} holds no PEM certificate"));
+    }
+    Ok(store)
+}
+
+/// Whether a URL may be asked: https, or http to this machine, or http on purpose.
+///
+/// # Errors
+/// If it may not.
+pub fn check_secure(url: &Url, insecure_http: bool) -> Result<(), FetchError> {
+    let loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if loopback || insecure_http => Ok(()),
+        "http" => Err(FetchError::Insecure(url.to_string())),
+        _ => Err(FetchError::Metadata("name a URL that is neither https nor http")),
+    }
+}
+
+/// The body of a 200 answer that claims to be JSON, or at least nothing else.
+pub(super) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
+    let request = client.get(url.clone()).header(ACCEPT, "application/json");
+    let answer = request.send().await.map_err(broken)?;
+    match answer.status() {
+        status if status.is_redirection() => return Err(FetchError::Redirect(status.as_u16())),
+        status if status != 200 => return Err(FetchError::Status(status.as_u16())),
+        _ => {}
+    }
+    if let Some(kind) = answer.headers().get(CONTENT_TYPE)
+        && !kind.to_str().is_ok_and(|kind| kind.contains("json"))
+    {
+        let kind = String::from_utf8_lossy(kind.as_bytes()).chars().take(64).collect();
+        return Err(FetchError::NotJson(kind));
+    }
+    let body = Limited::new(reqwest::Body::from(answer), MAX_BODY).collect().await;
+    match body {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge),
+        Err(error) => match error.downcast::<reqwest::Error>() {
+            Ok(error) => Err(broken(*error)),
+            Err(error) => Err(FetchError::Broken(error.to_string())),
+        },
+    }
+}
+
+fn broken(error: reqwest::Error) -> FetchError {
+    if error.is_timeout() {
+        FetchError::Timeout
+    } else if error.is_connect() {
+        FetchError::Connect(chain(&error))
+    } else {
+        FetchError::Broken(chain(&error))
+    }
+}
+
+/// The innermost cause says what happened; the outer ones repeat the URL.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,176 @@
+//! Keeps one realm's keys fresh: a task that fetches on schedule and when asked, and publishes.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use url::Url;
+
+use super::IssuerSettings;
+use super::discovery::jwks_uri;
+use super::http::{FetchError, get};
+use super::round::{Rounds, Step};
+use crate::check::KeySet;
+use crate::gate::{Live, Refresh};
+
+/// How long a request waits for a key it does not know. The edges wait 6 s for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// After a failed fetch the next is tried after 1 s, 2 s, 4 s … up to this.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// What the fetching task of a realm shares with requests and metrics.
+pub(super) struct Realm {
+    pub(super) settings: IssuerSettings,
+    rounds: Mutex<Rounds>,
+    wake: Notify,
+    ended: watch::Sender<u64>,
+    outcomes: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Realm {
+    pub(super) fn new(settings: IssuerSettings) -> Self {
+        Self {
+            rounds: Mutex::new(Rounds::new(settings.cooldown)),
+            settings,
+            wake: Notify::new(),
+            ended: watch::Sender::new(0),
+            outcomes: Mutex::default(),
+        }
+    }
+
+    /// A request holds a token with a `kid` that is not known.
+    pub(super) async fn refresh(&self, kid: &str) -> Refresh {
+        let deadline = Instant::now() + PATIENCE;
+        let mut ended = self.ended.subscribe();
+        loop {
+            let step = lock(&self.rounds).ask(kid, Instant::now());
+            self.wake.notify_one();
+            let round = match step {
+                Step::Answer(refresh) => return refresh,
+                Step::Wait(round) => round,
+            };
+            // The sender lives as long as `self`: waiting can only end well or in time.
+            match timeout_at(deadline, ended.wait_for(|number| *number >= round)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return Refresh::Unreachable,
+            }
+        }
+    }
+
+    /// How many fetches ended how: `ok`, or an error's label.
+    pub(super) fn outcomes(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.outcomes).clone()
+    }
+
+    /// Fetches for ever. Aborted when the realm leaves the configuration.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        client: Client,
+        live: Arc<Live>,
+        slots: Arc<Semaphore>,
+    ) {
+        let jitter = RandomState::new();
+        let mut uri = None;
+        let mut failures = 0_u32;
+        let mut next = Instant::now();
+        loop {
+            let due = lock(&self.rounds).due(Instant::now()).map_or(next, |due| due.min(next));
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = self.wake.notified() => continue, // `due` may have changed
+            }
+            let scheduled = Instant::now() >= next;
+            lock(&self.rounds).begin(Instant::now());
+            let result = {
+                // Closed never: the semaphore lives in this task.
+                let _slot = slots.acquire().await;
+                self.fetch(&client, &mut uri, scheduled).await
+            };
+            let pause = match &result {
+                Ok(keys) => {
+                    self.report(keys, &live, failures);
+                    live.publish_keys(&self.settings.issuer, Arc::clone(keys));
+                    failures = 0;
+                    self.settings.refresh
+                }
+                Err(error) => {
+                    self.complain(error, &live, failures);
+                    failures = failures.saturating_add(1);
+                    let backoff = Duration::from_secs(1 << (failures - 1).min(6));
+                    backoff.min(MAX_BACKOFF).min(self.settings.refresh)
+                }
+            };
+            // 90 to 110 %, so that a fleet started together does not ask together.
+            let dice = 0.9 + (jitter.hash_one(Instant::now()) % 1000) as f64 / 5000.0;
+            next = Instant::now() + pause.mul_f64(dice);
+            let round = lock(&self.rounds).end(result.ok());
+            self.ended.send_replace(round.number);
+        }
+    }
+
+    /// One fetch: the metadata on schedule or if they are not known, the keys always.
+    async fn fetch(
+        &self,
+        client: &Client,
+        uri: &mut Option<Url>,
+        scheduled: bool,
+    ) -> Result<Arc<KeySet>, FetchError> {
+        let known = match uri.take() {
+            Some(known) if !scheduled => known,
+            _ => jwks_uri(client, &self.settings).await?,
+        };
+        let body = get(client, &known).await?;
+        let keys = KeySet::parse(&body).map_err(FetchError::Keys)?;
+        *uri = Some(known);
+        Ok(Arc::new(keys))
+    }
+
+    fn report(&self, keys: &KeySet, live: &Live, failures: u32) {
+        *lock(&self.outcomes).entry("ok").or_default() += 1;
+        let realm = &*self.settings.name;
+        let snapshot = live.load();
+        let place = snapshot.realms().place_of(&self.settings.issuer);
+        let known = place.and_then(|place| snapshot.realms().get(place)?.last_keys());
+        if known.is_none_or(|known| !known.same_keys(keys)) {
+            let skipped: Vec<_> = keys
+                .skipped()
+                .iter()
+                .map(|s| (s.kid.as_deref().unwrap_or("-"), s.reason))
+                .collect();
+            tracing::info!(realm, keys = ?keys.keys(), ?skipped, "signing keys have changed");
+        } else if failures > 0 {
+            tracing::info!(realm, failures, "the issuer is reachable again");
+        } else {
+            tracing::debug!(realm, "signing keys are unchanged");
+        }
+    }
+
+    fn complain(&self, error: &FetchError, live: &Live, failures: u32) {
+        *lock(&self.outcomes).entry(error.label()).or_default() += 1;
+        let (realm, issuer) = (&*self.settings.name, &*self.settings.issuer);
+        let snapshot = live.load();
+        let place = snapshot.realms().place_of(issuer);
+        let realm_state = place.and_then(|place| snapshot.realms().get(place));
+        let what_works = match realm_state.map(|realm| (realm.keys(live.now()), realm.fetched())) {
+            Some((Some(_), Some(_))) => "its last good keys stay in use",
+            Some((None, Some(_))) => {
+                "its last good keys are too old: its tokens are answered with 503"
+            }
+            _ => {
+                "it has no keys yet: its tokens are answered with 503; other realms are not touched"
+            }
+        };
+        let attempt = failures + 1;
+        tracing::warn!(realm, issuer, attempt, "cannot fetch signing keys: {error}; {what_works}");
+    }
+}
+
+/// The bookkeeping is whole between any two of its statements, so a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
