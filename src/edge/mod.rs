@@ -1,0 +1,27 @@
+//! Inbound: each edge turns its proxy's question into [`Facts`](crate::check::Facts), and the
+//! [`Decision`](crate::check::Decision) into an answer that proxy understands. Nothing else is decided
+//! here.
+//!
+//! | edge | asks at | policy | the credential | refusals leave as |
+//! | --- | --- | --- | --- | --- |
+//! | [`auth_request`]: nginx, Traefik, Caddy | `/auth`, `/auth/{policy}` | path | `[token] sources` | 401, 403, 503 |
+//!
+//! What a proxy says about its client (the original request, later its certificate) is read in
+//! [`forwarded`], and only from trusted peers.
+
+pub mod answer;
+pub mod auth_request;
+pub mod credential;
+pub mod forwarded;
+
+use credential::Source;
+use forwarded::TrustedProxies;
+
+/// Settings that all edges share; changed by a reload.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeSettings {
+    /// Where a credential may stand.
+    pub sources: Vec<Source>,
+    /// Who may speak for a client.
+    pub trusted: TrustedProxies,
+}
