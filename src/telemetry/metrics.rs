@@ -1,0 +1,166 @@
+//! Every series, in one place. Labels come from the configuration and from the denial table; nothing
+//! that a client or a token says ever becomes one.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::check::{Decision, Denial};
+use crate::gate::Gate;
+use crate::issuer::Issuers;
+
+/// The sidecar's metrics, in a registry of their own.
+pub struct Metrics {
+    registry: Registry,
+    decisions: IntCounterVec,
+    check_seconds: Histogram,
+    /// Connections open now.
+    pub connections_open: IntGauge,
+    /// Connections accepted.
+    pub connections: IntCounter,
+    /// Reloads of the configuration, by whether they worked.
+    pub reloads: IntCounterVec,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
+    cache_entries: IntGauge,
+    cache_bytes: IntGauge,
+    jwks_keys: IntGaugeVec,
+    jwks_age: GaugeVec,
+    jwks_refreshes: IntCounterVec,
+    /// One scrape at a time: some series are brought up to date by it.
+    scraping: Mutex<()>,
+}
+
+impl Metrics {
+    /// Registers every series.
+    ///
+    /// # Errors
+    /// Never in practice: names and labels are fixed, and a test builds it.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let keep = Keep(&registry);
+        let build_info: IntGaugeVec = keep.add(IntGaugeVec::new(
+            Opts::new("vidimus_build_info", "Always 1; the version stands in the label."),
+            &["version"],
+        ))?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            decisions: keep.add(IntCounterVec::new(
+                Opts::new("vidimus_decisions_total", "Requests judged."),
+                &["edge", "realm", "policy", "outcome", "reason"],
+            ))?,
+            check_seconds: keep.add(Histogram::with_opts(
+                HistogramOpts::new("vidimus_check_seconds", "Time from question to decision.")
+                    .buckets(BUCKETS.to_vec()),
+            ))?,
+            connections_open: keep
+                .add(IntGauge::new("vidimus_connections_open", "Connections open now."))?,
+            connections: keep
+                .add(IntCounter::new("vidimus_connections_total", "Connections accepted."))?,
+            reloads: keep.add(IntCounterVec::new(
+                Opts::new("vidimus_reloads_total", "Reloads of the configuration."),
+                &["outcome"],
+            ))?,
+            cache_hits: keep
+                .add(IntCounter::new("vidimus_token_cache_hits", "Proofs found in the cache."))?,
+            cache_misses: keep
+                .add(IntCounter::new("vidimus_token_cache_misses", "Proofs not in the cache."))?,
+            cache_entries: keep
+                .add(IntGauge::new("vidimus_token_cache_entries", "Proofs held."))?,
+            cache_bytes: keep
+                .add(IntGauge::new("vidimus_token_cache_bytes", "About what they take."))?,
+            jwks_keys: keep.add(IntGaugeVec::new(
+                Opts::new("vidimus_jwks_keys", "Usable signing keys."),
+                &["realm"],
+            ))?,
+            jwks_age: keep.add(GaugeVec::new(
+                Opts::new("vidimus_jwks_age_seconds", "Since the keys were last fetched."),
+                &["realm"],
+            ))?,
+            jwks_refreshes: keep.add(IntCounterVec::new(
+                Opts::new("vidimus_jwks_refresh_total", "Fetches of keys, by how they ended."),
+                &["realm", "outcome"],
+            ))?,
+            registry,
+            scraping: Mutex::new(()),
+        })
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, edge: &str, decision: &Decision, took: Duration) {
+        let (realm, policy, outcome, reason) = match decision {
+            Decision::Allow(grant) => (&*grant.realm().name, grant.policy().name(), "allow", "ok"),
+            Decision::Deny(refusal) => (
+                refusal.realm.as_ref().map_or("", |realm| &realm.name),
+                refusal.policy.as_ref().map_or("", |policy| policy.name()),
+                outcome(refusal.denial),
+                refusal.denial.answer().label,
+            ),
+        };
+        self.decisions.with_label_values(&[edge, realm, policy, outcome, reason]).inc();
+        self.check_seconds.observe(took.as_secs_f64());
+    }
+
+    /// All series in Prometheus' text format, version 0.0.4.
+    pub fn render(&self, gate: &Gate, issuers: &Issuers) -> Vec<u8> {
+        let _one_at_a_time = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = gate.cache_stats();
+        catch_up(&self.cache_hits, cache.hits);
+        catch_up(&self.cache_misses, cache.misses);
+        self.cache_entries.set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
+        self.jwks_keys.reset(); // realms may have gone
+        self.jwks_age.reset();
+        let (snapshot, now) = (gate.live().load(), gate.live().now());
+        for realm in snapshot.realms().iter() {
+            let name: &[&str] = &[&realm.rules().name];
+            let keys = realm.last_keys().map_or(0, |keys| keys.keys().len());
+            self.jwks_keys.with_label_values(name).set(i64::try_from(keys).unwrap_or(i64::MAX));
+            if let Some(fetched) = realm.fetched() {
+                let age: Gauge = self.jwks_age.with_label_values(name);
+                age.set(now.since(fetched).as_secs_f64());
+            }
+        }
+        for (realm, outcomes) in issuers.outcomes() {
+            for (outcome, count) in outcomes {
+                catch_up(&self.jwks_refreshes.with_label_values(&[&*realm, outcome]), count);
+            }
+        }
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!("cannot write metrics: {error}");
+        }
+        text
+    }
+}
+
+/// Seconds: a cached check takes about 1 µs, a signature 20 to 600 µs, a wait for keys up to 5 s.
+const BUCKETS: [f64; 15] =
+    [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 1e-1, 5e-1, 1.0, 5.0];
+
+/// `unavailable` is not the client's fault, and worth an alert; `deny` is daily business.
+fn outcome(denial: Denial) -> &'static str {
+    if denial.answer().status == 503 { "unavailable" } else { "deny" }
+}
+
+fn catch_up(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+struct Keep<'a>(&'a Registry);
+
+impl Keep<'_> {
+    fn add<C: Collector + Clone + 'static>(
+        &self,
+        collector: Result<C, prometheus::Error>,
+    ) -> Result<C, prometheus::Error> {
+        let collector = collector?;
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+}
