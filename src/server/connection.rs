@@ -1,0 +1,279 @@
+//! One connection: HTTP/1.1 or h2c, bounded in header size, header time and idle time.
+//!
+//! Time is kept without a timer per request: reading and judging only touch two flags, and a watch
+//! looks at them every [`Bounds::tick`]. A deadline is therefore met to within one tick.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
+
+use super::listener::Stream;
+
+/// What a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How often connections are looked at. A request's header must arrive within two ticks.
+    pub tick: Duration,
+    /// So many ticks without a request end a connection.
+    pub idle_ticks: u32,
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// All headers of a request together, in bytes.
+    pub header_bytes: usize,
+}
+
+impl Default for Bounds {
+    /// 5 s x 2 for a header (slowloris); 5 s x 15 idle, longer than nginx keeps an upstream
+    /// connection (60 s), so that it is nginx who closes; 10,000 connections, about 100 MB at worst.
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(5),
+            idle_ticks: 15,
+            connections: 10_000,
+            header_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// Serves one connection until it ends, `drain` says so, or its time is over.
+pub(super) async fn serve<S, F>(
+    stream: Stream,
+    bounds: Bounds,
+    drain: watch::Receiver<bool>,
+    service: S,
+) where
+    S: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    match stream {
+        Stream::Tcp(stream) => serve_io(TokioIo::new(stream), bounds, drain, service).await,
+        Stream::Unix(stream) => serve_io(TokioIo::new(stream), bounds, drain, service).await,
+    }
+}
+
+async fn serve_io<IO, S, F>(io: IO, bounds: Bounds, mut drain: watch::Receiver<bool>, service: S)
+where
+    IO: Read + Write + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let activity = Arc::new(Activity::default());
+    activity.in_header.store(true, Relaxed); // who connects has something to say
+    let watched = Watched { io, activity: Arc::clone(&activity) };
+    let service = {
+        let activity = Arc::clone(&activity);
+        service_fn(move |request: Request<Incoming>| {
+            let running = Running::begin(&activity, request.version());
+            let answer = service(request);
+            async move {
+                let answer = answer.await;
+                drop(running);
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().max_buf_size(bounds.header_bytes).max_headers(128).header_read_timeout(None);
+    http.http2()
+        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(256);
+    let mut connection = pin!(http.serve_connection(watched, service));
+
+    let mut tick = interval_at(Instant::now() + bounds.tick, bounds.tick);
+    let mut watch = Watch::default();
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!("a connection ended early: {error}");
+                }
+                return;
+            }
+            _ = tick.tick() => match watch.look(&activity, bounds.idle_ticks) {
+                Verdict::Fine => {}
+                Verdict::Idle if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                // Whoever is this slow is not owed a goodbye.
+                Verdict::Idle | Verdict::SlowHeader => return,
+            },
+            _ = drain.wait_for(|now| *now), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// What requests leave for the watch to see.
+#[derive(Debug, Default)]
+struct Activity {
+    requests: AtomicU64,
+    in_flight: AtomicU32,
+    in_header: AtomicBool,
+    h2: AtomicBool,
+}
+
+/// A request being judged.
+struct Running(Arc<Activity>);
+
+impl Running {
+    fn begin(activity: &Arc<Activity>, version: Version) -> Self {
+        activity.in_header.store(false, Relaxed);
+        activity.requests.fetch_add(1, Relaxed);
+        activity.in_flight.fetch_add(1, Relaxed);
+        if version == Version::HTTP_2 {
+            activity.h2.store(true, Relaxed);
+        }
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Idle,
+    SlowHeader,
+}
+
+/// What was seen at the last tick.
+#[derive(Debug, Default)]
+struct Watch {
+    requests: u64,
+    in_header: bool,
+    quiet: u32,
+}
+
+impl Watch {
+    fn look(&mut self, activity: &Activity, idle_ticks: u32) -> Verdict {
+        let requests = activity.requests.load(Relaxed);
+        // On h2 much is read that belongs to no header: there only idleness counts.
+        let in_header = activity.in_header.load(Relaxed) && !activity.h2.load(Relaxed);
+        if requests != self.requests || activity.in_flight.load(Relaxed) > 0 {
+            *self = Self { requests, in_header, quiet: 0 };
+            return Verdict::Fine;
+        }
+        self.quiet += 1;
+        let slow = in_header && std::mem::replace(&mut self.in_header, in_header);
+        self.in_header = in_header;
+        match slow {
+            true => Verdict::SlowHeader,
+            false if self.quiet >= idle_ticks => Verdict::Idle,
+            false => Verdict::Fine,
+        }
+    }
+}
+
+/// A stream that notes when something arrives.
+struct Watched<IO> {
+    io: IO,
+    activity: Arc<Activity>,
+}
+
+impl<IO: Read + Unpin> Read for Watched<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if read.is_ready() {
+            self.activity.in_header.store(true, Relaxed);
+        }
+        read
+    }
+}
+
+impl<IO: Write + Unpin> Write for Watched<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watch_tells_slow_from_idle_from_busy() {
+        let activity = Arc::new(Activity::default());
+        let mut watch = Watch::default();
+        activity.in_header.store(true, Relaxed);
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine, "a header has begun");
+        drop(Running::begin(&activity, Version::HTTP_11));
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine, "a request came");
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine, "quiet, once");
+        let judging = Running::begin(&activity, Version::HTTP_11);
+        for _ in 0..9 {
+            assert_eq!(watch.look(&activity, 3), Verdict::Fine, "it waits for keys");
+        }
+        drop(judging);
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine);
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine);
+        assert_eq!(watch.look(&activity, 3), Verdict::Idle);
+
+        activity.in_header.store(true, Relaxed);
+        let mut watch = Watch { requests: 2, ..Watch::default() };
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine, "one tick to send a header");
+        assert_eq!(watch.look(&activity, 3), Verdict::SlowHeader);
+    }
+
+    #[test]
+    fn on_h2_control_frames_are_no_slow_header() {
+        let activity = Arc::new(Activity::default());
+        let mut watch = Watch::default();
+        drop(Running::begin(&activity, Version::HTTP_2));
+        assert_eq!(watch.look(&activity, 3), Verdict::Fine);
+        for _ in 0..2 {
+            activity.in_header.store(true, Relaxed); // a ping
+            assert_eq!(watch.look(&activity, 3), Verdict::Fine);
+        }
+        assert_eq!(watch.look(&activity, 3), Verdict::Idle);
+    }
+}

@@ -1,0 +1,290 @@
+//! The process: binds, serves, reloads, drains.
+
+pub mod admin;
+mod connection;
+mod keepalive;
+pub mod listener;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::Config;
+use crate::edge::forwarded::Peer;
+use crate::edge::{EdgeSettings, auth_request};
+use crate::gate::{Gate, Live, SystemClock};
+use crate::issuer::{ClientError, Issuers, Plan};
+use crate::telemetry::Seldom;
+use crate::telemetry::metrics::Metrics;
+use admin::Admin;
+pub use connection::Bounds;
+use keepalive::{ADVICE, Keepalive};
+use listener::{BindError, ListenAddr, Listener, Stream};
+
+/// A sidecar that is serving.
+pub struct Server {
+    app: Arc<App>,
+    issuers: Arc<Issuers>,
+    slots: Arc<Semaphore>,
+    connections: u32,
+    drain: watch::Sender<bool>,
+    drain_timeout: Duration,
+    addresses: Vec<ListenAddr>,
+    admin: SocketAddr,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What every connection needs.
+struct App {
+    gate: Gate,
+    settings: ArcSwap<EdgeSettings>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why a sidecar could not start, or not take over a configuration.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address is taken or not allowed.
+    Bind(BindError),
+    /// The admin address is.
+    Admin(SocketAddr, std::io::Error),
+    /// A `ca_file` is unusable.
+    Client(ClientError),
+    /// Two realms have one issuer.
+    SameIssuer(crate::check::SameIssuer),
+    /// Two metrics have one name: a bug.
+    Metrics(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Admin(address, error) if error.kind() == std::io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen at {address} (admin): another process listens there; stop it or \
+                 choose another port"
+            ),
+            Self::Admin(address, error) => write!(f, "cannot listen at {address} (admin): {error}"),
+            Self::Client(error) => error.fmt(f),
+            Self::SameIssuer(error) => error.fmt(f),
+            Self::Metrics(error) => write!(f, "cannot register metrics: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Server {
+    /// Binds every address, starts fetching keys and answers. It does not wait for any issuer.
+    ///
+    /// # Errors
+    /// If an address or a `ca_file` cannot be used. Then nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_bounded(config, Bounds::default()).await
+    }
+
+    /// The same with other bounds on connections.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_bounded(config: Config, bounds: Bounds) -> Result<Self, StartError> {
+        let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let live =
+            Live::new(config.rules, Arc::new(SystemClock)).map_err(StartError::SameIssuer)?;
+        let live = Arc::new(live);
+
+        // Bind before anything is asked or answered: a second process by mistake does no harm.
+        let mut listeners = Vec::new();
+        for address in &config.server.listen {
+            let listener = Listener::bind(address, config.server.socket_mode).await;
+            listeners.push(listener.map_err(StartError::Bind)?);
+        }
+        let failed = |error| StartError::Admin(config.server.admin, error);
+        let admin_listener = std::net::TcpListener::bind(config.server.admin).map_err(failed)?;
+
+        let issuers =
+            Issuers::start(config.issuers, Arc::clone(&live)).map_err(StartError::Client)?;
+        let gate = Gate::new(live, Arc::clone(&issuers) as _, config.cache_bytes);
+        let metrics = Arc::new(metrics);
+        let (drain, draining) = watch::channel(false);
+        let admin = Admin {
+            gate: gate.clone(),
+            issuers: Arc::clone(&issuers),
+            metrics: Arc::clone(&metrics),
+            was_ready: AtomicBool::new(false),
+            draining: draining.clone(),
+        };
+        let admin = admin.start(admin_listener).map_err(failed)?;
+
+        let app = Arc::new(App { gate, settings: ArcSwap::from_pointee(config.edge), metrics });
+        let slots = Arc::new(Semaphore::new(bounds.connections));
+        let addresses = listeners.iter().map(Listener::address).collect();
+        let accept = |listener| {
+            let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
+            tokio::spawn(accept(app, listener, slots, bounds, draining.clone()))
+        };
+        Ok(Self {
+            accepting: listeners.into_iter().map(accept).collect(),
+            app,
+            issuers,
+            slots,
+            connections: u32::try_from(bounds.connections).unwrap_or(u32::MAX),
+            drain,
+            drain_timeout: config.server.drain_timeout,
+            addresses,
+            admin,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[ListenAddr] {
+        &self.addresses
+    }
+
+    /// Where its admin answers.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The gate it asks.
+    pub fn gate(&self) -> &Gate {
+        &self.app.gate
+    }
+
+    /// Takes over realms, policies, sources and trusted proxies of another configuration at once.
+    /// Addresses and the size of the cache stay as they are until the next start.
+    ///
+    /// # Errors
+    /// If a `ca_file` cannot be used; then nothing changes.
+    pub fn reload(&self, config: Config) -> Result<(), StartError> {
+        let result = self.try_reload(config);
+        let outcome = if result.is_ok() { "ok" } else { "failed" };
+        self.app.metrics.reloads.with_label_values(&[outcome]).inc();
+        result
+    }
+
+    fn try_reload(&self, config: Config) -> Result<(), StartError> {
+        let plan = Plan::prepare(config.issuers).map_err(StartError::Client)?;
+        let live = self.app.gate.live();
+        live.replace_rules(config.rules).map_err(StartError::SameIssuer)?;
+        self.issuers.replace(plan);
+        self.app.settings.store(Arc::new(config.edge));
+        Ok(())
+    }
+
+    /// Counts a reload that failed before it came here.
+    pub fn reload_failed(&self) {
+        self.app.metrics.reloads.with_label_values(&["failed"]).inc();
+    }
+
+    /// Stops accepting, lets requests in flight finish within `drain_timeout`, and ends. True if all
+    /// did.
+    pub async fn drain(mut self) -> bool {
+        self.drain.send_replace(true);
+        for listener in std::mem::take(&mut self.accepting) {
+            listener.abort();
+            let _ = listener.await; // its socket is closed, and its file gone, from here on
+        }
+        // Every connection holds a slot: having all of them means that none is left.
+        timeout(self.drain_timeout, self.slots.acquire_many(self.connections)).await.is_ok()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+async fn accept(
+    app: Arc<App>,
+    listener: Listener,
+    slots: Arc<Semaphore>,
+    bounds: Bounds,
+    drain: watch::Receiver<bool>,
+) {
+    let keepalive = Arc::new(Keepalive::default());
+    let (full, broken) = (Seldom::every(MINUTE), Seldom::every(MINUTE));
+    loop {
+        let slot = match Arc::clone(&slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                if full.now() {
+                    let connections = bounds.connections;
+                    tracing::warn!(
+                        connections,
+                        "as many connections as allowed are open; more wait"
+                    );
+                }
+                match Arc::clone(&slots).acquire_owned().await {
+                    Ok(slot) => slot,
+                    Err(_) => return, // closed: the process is ending
+                }
+            }
+        };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let (app, keepalive) = (Arc::clone(&app), Arc::clone(&keepalive));
+                tokio::spawn(connection(app, stream, peer, slot, bounds, drain.clone(), keepalive));
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: it passes when connections end.
+                if broken.now() {
+                    tracing::warn!(address = %listener.address(), "cannot accept a connection: {error}");
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    app: Arc<App>,
+    stream: Stream,
+    peer: Peer,
+    slot: OwnedSemaphorePermit,
+    bounds: Bounds,
+    drain: watch::Receiver<bool>,
+    keepalive: Arc<Keepalive>,
+) {
+    app.metrics.connections.inc();
+    app.metrics.connections_open.inc();
+    let service = {
+        let (app, keepalive) = (Arc::clone(&app), Arc::clone(&keepalive));
+        move |request: Request<Incoming>| {
+            keepalive.request();
+            route(Arc::clone(&app), request, peer)
+        }
+    };
+    connection::serve(stream, bounds, drain, service).await;
+    app.metrics.connections_open.dec();
+    if keepalive.connection_ended() {
+        tracing::warn!(%peer, "{ADVICE}");
+    }
+    drop(slot);
+}
+
+/// Which edge an address belongs to.
+async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+    let Some(policy) = auth_request::policy(request.uri().path()) else {
+        return auth_request::not_found();
+    };
+    let began = Instant::now();
+    let settings = app.settings.load_full();
+    let decision = auth_request::decide(&app.gate, &settings, &request, peer, policy).await;
+    app.metrics.decided(auth_request::NAME, &decision, began.elapsed());
+    auth_request::answer(&decision)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
