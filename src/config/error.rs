@@ -1,0 +1,70 @@
+//! An operator's mistakes, said so that they can be mended.
+
+use std::fmt;
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Line, from 1; 0 if the whole file is meant.
+    pub line: usize,
+    /// The key, as `realm[0].issuer`.
+    pub path: String,
+    /// What is there, or `nothing`.
+    pub found: String,
+    /// What may be there, and how to mend it.
+    pub allowed: String,
+}
+
+/// All mistakes of a file, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    name: String,
+    errors: Vec<ConfigError>,
+}
+
+impl ConfigErrors {
+    pub(super) fn new(name: &str, mut errors: Vec<ConfigError>) -> Self {
+        errors.sort_by_key(|error| error.line);
+        Self { name: name.to_owned(), errors }
+    }
+
+    pub(super) fn unreadable(name: &str, error: &std::io::Error) -> Self {
+        let allowed =
+            "a TOML file that this user may read; `vidimus help serve` shows how to go without";
+        let error = ConfigError {
+            line: 0,
+            path: String::new(),
+            found: error.to_string(),
+            allowed: allowed.into(),
+        };
+        Self { name: name.to_owned(), errors: vec![error] }
+    }
+
+    /// The mistakes.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.errors.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// A line each, as `nginx -t` does: `FILE:LINE: KEY: found X; allowed: Y`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, error) in self.errors.iter().enumerate() {
+            if position > 0 {
+                writeln!(f)?;
+            }
+            let ConfigError { line, path, found, allowed } = error;
+            write!(f, "{}:", self.name)?;
+            if *line > 0 {
+                write!(f, "{line}:")?;
+            }
+            if !path.is_empty() {
+                write!(f, " {path}:")?;
+            }
+            write!(f, " found {found}; allowed: {allowed}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
