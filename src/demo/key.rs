@@ -1,0 +1,162 @@
+//! Keys that sign, for the embedded issuer: made when it starts, never stored.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256,
+    RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
+};
+use serde_json::{Value, json};
+
+use crate::check::Algorithm;
+
+/// A private key under a `kid`, for one algorithm.
+#[derive(Clone)]
+pub struct SigningKey {
+    kid: String,
+    algorithm: Algorithm,
+    pair: Arc<Pair>,
+}
+
+enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
+}
+
+/// The machine could not make a key: no randomness, or not a key of that algorithm.
+#[derive(Debug)]
+pub struct KeyError;
+
+impl std::fmt::Display for KeyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot make a signing key")
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl SigningKey {
+    /// Makes a new ES256, ES384 or EdDSA key. (ring does not make RSA keys: see
+    /// [`Self::from_rsa_pkcs8`].)
+    ///
+    /// # Errors
+    /// For RSA algorithms, or without randomness.
+    pub fn generate(kid: &str, algorithm: Algorithm) -> Result<Self, KeyError> {
+        let random = SystemRandom::new();
+        let ecdsa = |curve| {
+            let document = EcdsaKeyPair::generate_pkcs8(curve, &random).map_err(|_| KeyError)?;
+            EcdsaKeyPair::from_pkcs8(curve, document.as_ref(), &random).map_err(|_| KeyError)
+        };
+        let pair = match algorithm {
+            Algorithm::ES256 => Pair::Ecdsa(ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING)?),
+            Algorithm::ES384 => Pair::Ecdsa(ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING)?),
+            Algorithm::EdDSA => {
+                let document = Ed25519KeyPair::generate_pkcs8(&random).map_err(|_| KeyError)?;
+                Pair::Ed25519(Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| KeyError)?)
+            }
+            _ => return Err(KeyError),
+        };
+        Ok(Self { kid: kid.to_owned(), algorithm, pair: Arc::new(pair) })
+    }
+
+    /// Takes an RSA key (PKCS #8, DER) for one of RS* or PS*.
+    ///
+    /// # Errors
+    /// If it is no RSA key, or the algorithm not RSA's.
+    pub fn from_rsa_pkcs8(kid: &str, algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyError> {
+        rsa_encoding(algorithm).ok_or(KeyError)?;
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError)?;
+        Ok(Self { kid: kid.to_owned(), algorithm, pair: Arc::new(Pair::Rsa(pair)) })
+    }
+
+    /// Its algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Its `kid`.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public half, as a realm publishes it.
+    pub fn jwk(&self) -> Value {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let mut jwk = match &*self.pair {
+            Pair::Ecdsa(pair) => {
+                let point = &pair.public_key().as_ref()[1..];
+                let (x, y) = point.split_at(point.len() / 2);
+                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
+                json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) })
+            }
+            Pair::Ed25519(pair) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) })
+            }
+            Pair::Rsa(pair) => {
+                let public = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(pair.public());
+                json!({ "kty": "RSA", "n": text(&public.n), "e": text(&public.e) })
+            }
+        };
+        jwk["kid"] = json!(self.kid);
+        jwk["use"] = json!("sig");
+        jwk["alg"] = json!(self.algorithm.name());
+        jwk
+    }
+
+    /// Signs claims as Keycloak does: header `alg`, `typ: JWT`, `kid`.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn sign(&self, claims: &Value) -> Result<String, KeyError> {
+        let header = json!({ "alg": self.algorithm.name(), "typ": "JWT", "kid": self.kid });
+        self.sign_with_header(&header, claims)
+    }
+
+    /// Signs under any header.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn sign_with_header(&self, header: &Value, claims: &Value) -> Result<String, KeyError> {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(header), part(claims));
+        let signature = self.signature(message.as_bytes())?;
+        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// The bare signature over a message.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn signature(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let random = SystemRandom::new();
+        match &*self.pair {
+            Pair::Ecdsa(pair) => {
+                pair.sign(&random, message).map(|s| s.as_ref().to_vec()).map_err(|_| KeyError)
+            }
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Pair::Rsa(pair) => {
+                let encoding = rsa_encoding(self.algorithm).ok_or(KeyError)?;
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(encoding, &random, message, &mut signature).map_err(|_| KeyError)?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+fn rsa_encoding(algorithm: Algorithm) -> Option<&'static dyn RsaEncoding> {
+    match algorithm {
+        Algorithm::RS256 => Some(&RSA_PKCS1_SHA256),
+        Algorithm::RS384 => Some(&RSA_PKCS1_SHA384),
+        Algorithm::RS512 => Some(&RSA_PKCS1_SHA512),
+        Algorithm::PS256 => Some(&RSA_PSS_SHA256),
+        Algorithm::PS384 => Some(&RSA_PSS_SHA384),
+        Algorithm::PS512 => Some(&RSA_PSS_SHA512),
+        Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA => None,
+    }
+}

@@ -1,0 +1,207 @@
+//! `vidimus demo`: the whole of it with nothing else installed.
+//!
+//! An [embedded issuer](issuer), the real sidecar in front of it, and a table of sample checks that
+//! were really sent over HTTP.
+
+pub mod issuer;
+pub mod key;
+pub mod samples;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use anstyle::{AnsiColor, Style};
+use reqwest::Client;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::server::Server;
+use crate::server::listener::ListenAddr;
+use issuer::{CLIENT, Issuer};
+use samples::Sample;
+
+/// Where the demo listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The sidecar.
+    pub listen: SocketAddr,
+    /// Its admin.
+    pub admin: SocketAddr,
+    /// The embedded issuer.
+    pub issuer: SocketAddr,
+}
+
+/// A demo that is running.
+pub struct Demo {
+    /// The sidecar.
+    pub server: Server,
+    /// The realm.
+    pub issuer: Issuer,
+}
+
+/// Something the demo needs is taken or missing; the text says what and how to go on.
+pub type DemoError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Demo {
+    /// Starts issuer and sidecar, and waits until there are keys.
+    ///
+    /// # Errors
+    /// If an address is taken.
+    pub async fn start(addresses: Addresses) -> Result<Self, DemoError> {
+        let issuer = Issuer::start(addresses.issuer, "demo", Issuer::fresh_keys()?).await.map_err(|error| {
+            format!("the demo's issuer cannot listen at {}: {error}; choose another address with --issuer-listen", addresses.issuer)
+        })?;
+        let config = Config::parse(&configuration(addresses, issuer.issuer()), "demo")?;
+        let server = Server::start(config).await.map_err(|error| {
+            format!("{error} (--listen and --admin choose the demo's addresses)")
+        })?;
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+        while server.gate().live().load().realms().iter().any(|realm| realm.last_keys().is_none()) {
+            if tokio::time::Instant::now() > deadline {
+                return Err("the demo's issuer did not answer itself within 5 s".into());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Ok(Self { server, issuer })
+    }
+
+    /// The address of the sidecar.
+    pub fn sidecar(&self) -> String {
+        match self.server.addresses().first() {
+            Some(ListenAddr::Tcp(address)) => format!("http://{address}"),
+            _ => String::new(), // the demo's own configuration names one
+        }
+    }
+
+    /// Gets every sample from the token endpoint, presents it, and writes what came back.
+    ///
+    /// # Errors
+    /// If its own issuer or sidecar does not answer.
+    pub async fn table(&self) -> Result<String, DemoError> {
+        let client = Client::builder().no_proxy().tls_backend_preconfigured(no_tls()?).build()?;
+        let token_endpoint = format!("{}/protocol/openid-connect/token", self.issuer.issuer());
+        let mut rows = vec![self.ask(&client, "no-token", "no token at all", "/auth", None).await?];
+        for sample in &Sample::ALL {
+            let form = format!(
+                "grant_type=client_credentials&client_id={}&client_secret={}&sample={}",
+                CLIENT.0, CLIENT.1, sample.name
+            );
+            let answer = client
+                .post(&token_endpoint)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(form)
+                .send()
+                .await?;
+            let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
+            let token = answer["access_token"].as_str().ok_or("the demo's issuer gave no token")?;
+            rows.push(self.ask(&client, sample.name, sample.what, sample.path, Some(token)).await?);
+        }
+        Ok(render(&rows))
+    }
+
+    async fn ask(
+        &self,
+        client: &Client,
+        name: &'static str,
+        what: &'static str,
+        path: &'static str,
+        token: Option<&str>,
+    ) -> Result<Row, DemoError> {
+        let mut request = client.get(format!("{}{path}", self.sidecar()));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
+        let status = answer.status().as_u16();
+        let header = |name: &str| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("")
+                .to_owned()
+        };
+        let user = header("x-auth-request-preferred-username");
+        let why = match status {
+            200 => format!("welcome, {user}"),
+            _ => {
+                let body: Value = serde_json::from_slice(&answer.bytes().await?)?;
+                body["error_description"].as_str().unwrap_or("").to_owned()
+            }
+        };
+        Ok(Row { name, what, path, status, why })
+    }
+
+    /// Lines to copy into another terminal.
+    pub fn curl_lines(&self) -> String {
+        let (issuer, sidecar, admin) = (self.issuer.issuer(), self.sidecar(), self.server.admin());
+        let (id, secret) = CLIENT;
+        format!(
+            r#"Try it from another terminal (any name of the first column but no-token is a sample):
+
+  token() {{ curl -s {issuer}/protocol/openid-connect/token \
+    -d grant_type=client_credentials -d client_id={id} -d client_secret={secret} -d sample=$1 |
+    sed 's/.*"access_token":"\([^"]*\)".*/\1/'; }}
+
+  curl -i -H "Authorization: Bearer $(token good)"           {sidecar}/auth
+  curl -i -H "Authorization: Bearer $(token expired)"        {sidecar}/auth
+  curl -i -H "Authorization: Bearer $(token role-missing)"   {sidecar}/auth/admin
+  curl -s http://{admin}/metrics | grep vidimus_decisions
+"#
+        )
+    }
+}
+
+/// The sidecar's configuration, as an operator would write it.
+fn configuration(addresses: Addresses, issuer: &str) -> String {
+    let Addresses { listen, admin, .. } = addresses;
+    format!(
+        r#"
+[server]
+listen = ["{listen}"]
+admin = "{admin}"
+
+[[realm]]
+issuer = "{issuer}"
+audience = ["orders-api"]
+
+[policy.default]
+
+[policy.admin]
+roles = ["realm:admin"]
+"#
+    )
+}
+
+struct Row {
+    name: &'static str,
+    what: &'static str,
+    path: &'static str,
+    status: u16,
+    why: String,
+}
+
+/// Colour is taken out again by whoever writes to something that is no terminal.
+fn render(rows: &[Row]) -> String {
+    let (bold, green, red) =
+        (Style::new().bold(), AnsiColor::Green.on_default(), AnsiColor::Red.on_default());
+    let mut text = String::new();
+    let mut line = |style: Style, name: &str, what: &str, path: &str, status: &str, why: &str| {
+        // writing to a String cannot fail
+        let _ = writeln!(text, "  {name:<16}{what:<37}{path:<13}{style}{status:<8}{style:#}{why}");
+    };
+    line(bold, "sample", "what was sent", "asked at", "answer", "why");
+    for row in rows {
+        let style = if row.status == 200 { green } else { red };
+        line(style, row.name, row.what, row.path, &row.status.to_string(), &row.why);
+    }
+    text
+}
+
+/// The demo speaks plain http to itself; reqwest wants to be told a TLS provider all the same.
+fn no_tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?;
+    Ok(versions.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+}
