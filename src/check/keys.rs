@@ -4,6 +4,8 @@
 //! token: this is what makes algorithm confusion (RFC 8725 §2.1) impossible to write. An entry that
 //! cannot be used is skipped and counted; one odd entry must not take the realm down.
 
+mod roca;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -188,6 +190,9 @@ impl Public {
                 let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
                 if !odd(&n) || !odd(&e) || e.len() > 4 || *e == [1] {
                     return Err("its modulus or exponent cannot be one of RSA");
+                }
+                if roca::is_marked(&n) {
+                    return Err("its modulus bears the mark of ROCA (CVE-2017-15361): replace it");
                 }
                 Ok(Self::Rsa { n, e })
             }

@@ -45,6 +45,8 @@ mod realm;
 mod time;
 mod token;
 mod verify;
+#[cfg(test)]
+mod wycheproof;
 
 pub use authorize::{Grant, authorize};
 pub use binding::{Bound, Confirmation};

@@ -82,7 +82,7 @@ pub(super) struct JoseHeader {
 /// A token taken apart, its signature not yet checked.
 pub(super) struct Jws<'a> {
     pub(super) header: JoseHeader,
-    pub(super) payload: Map<String, Value>,
+    pub(super) payload: Vec<u8>,
     pub(super) signature: Vec<u8>,
     /// What the signature covers: header and payload as sent.
     pub(super) signed: &'a [u8],
@@ -106,7 +106,7 @@ impl<'a> Jws<'a> {
         }
         Ok(Self {
             header: JoseHeader::read(object(&decode(header)?)?)?,
-            payload: object(&decode(payload)?)?,
+            payload: decode(payload)?,
             signature: decode(signature)?,
             signed: &text.as_bytes()[..header.len() + 1 + payload.len()],
         })
@@ -140,7 +140,8 @@ fn decode(part: &str) -> Result<Vec<u8>, Denial> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::TokenMalformed)
 }
 
-fn object(json: &[u8]) -> Result<Map<String, Value>, Denial> {
+/// Header and payload are both JSON objects.
+pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, Denial> {
     match parse_json(json, JsonLimits::TOKEN) {
         Ok(Value::Object(members)) => Ok(members),
         _ => Err(Denial::TokenMalformed),
@@ -157,7 +158,8 @@ mod tests {
     }
 
     fn denial(token: &str) -> Option<Denial> {
-        Jws::parse(RawToken::new(token), Limits::default()).err()
+        let jws = Jws::parse(RawToken::new(token), Limits::default());
+        jws.and_then(|jws| object(&jws.payload)).err()
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::token::Jws;
-use super::{Claims, Denial, KeyId, Limits, Policy, RawToken, Realm, Realms, UnixTime};
+use super::token::{Jws, object};
+use super::{
+    Algorithm, Claims, Denial, KeyId, KeySet, Limits, Policy, RawToken, Realm, Realms, UnixTime,
+};
 
 /// Proof that a key which a realm published has signed these claims.
 ///
@@ -90,8 +92,8 @@ pub fn verify(
 }
 
 fn read(token: RawToken<'_>, limits: Limits) -> Result<(Jws<'_>, Claims), Denial> {
-    let mut jws = Jws::parse(token, limits)?;
-    let claims = Claims::read(std::mem::take(&mut jws.payload))?;
+    let jws = Jws::parse(token, limits)?;
+    let claims = Claims::read(object(&jws.payload)?)?;
     Ok((jws, claims))
 }
 
@@ -116,18 +118,30 @@ fn prove(
     let Some(keys) = realm.keys(now) else {
         return Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: false }));
     };
+    match signed_by(keys, &kid, header.algorithm, signed, &signature) {
+        Some(Ok(key)) => Ok(Verification::Verified(Verified { realm: place, key, claims })),
+        Some(Err(denial)) => Err(denial),
+        None => Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: true })),
+    }
+}
+
+/// The key that signed, among those with this `kid`; nothing if there are none.
+pub(super) fn signed_by(
+    keys: &KeySet,
+    kid: &str,
+    algorithm: Algorithm,
+    signed: &[u8],
+    signature: &[u8],
+) -> Option<Result<KeyId, Denial>> {
     let mut denial = None;
-    for key in keys.with_kid(&kid) {
-        if key.algorithm() != header.algorithm {
+    for key in keys.with_kid(kid) {
+        if key.algorithm() != algorithm {
             denial = denial.or(Some(Denial::KeyAlgorithm));
-        } else if key.verify(signed, &signature) {
-            return Ok(Verification::Verified(Verified { realm: place, key: key.id(), claims }));
+        } else if key.verify(signed, signature) {
+            return Some(Ok(key.id()));
         } else {
             denial = Some(Denial::Signature);
         }
     }
-    match denial {
-        Some(denial) => Err(denial),
-        None => Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: true })),
-    }
+    denial.map(Err)
 }

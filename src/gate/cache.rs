@@ -28,6 +28,7 @@ pub(super) struct TokenCache {
     refusals: Cache<TokenDigest, (Version, Option<usize>)>,
     hits: AtomicU64,
     misses: AtomicU64,
+    refusal_hits: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct CacheStats {
     pub hits: u64,
     /// Tokens not found.
     pub misses: u64,
+    /// Bad signatures not checked again.
+    pub refusal_hits: u64,
     /// Proofs held; settles a moment after a change.
     pub entries: u64,
     /// About how much memory they take.
@@ -65,6 +68,7 @@ impl TokenCache {
                 .build(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            refusal_hits: AtomicU64::new(0),
         }
     }
 
@@ -98,7 +102,11 @@ impl TokenCache {
     /// Whether this token's signature was refused a moment ago, under these very rules and keys; and
     /// the place of the realm it claimed to be from.
     pub(super) fn refusal(&self, digest: &TokenDigest, version: Version) -> Option<Option<usize>> {
-        self.refusals.get(digest).filter(|(then, _)| *then == version).map(|(_, realm)| realm)
+        let refusal = self.refusals.get(digest).filter(|(then, _)| *then == version);
+        if refusal.is_some() {
+            self.refusal_hits.fetch_add(1, Ordering::Relaxed);
+        }
+        refusal.map(|(_, realm)| realm)
     }
 
     pub(super) fn keep_refusal(&self, digest: TokenDigest, version: Version, realm: Option<usize>) {
@@ -109,6 +117,7 @@ impl TokenCache {
         CacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
+            refusal_hits: self.refusal_hits.load(Ordering::Relaxed),
             entries: self.proofs.entry_count(),
             bytes: self.proofs.weighted_size(),
         }

@@ -27,6 +27,7 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     cache_hits: IntCounter,
     cache_misses: IntCounter,
+    cache_refusal_hits: IntCounter,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     jwks_keys: IntGaugeVec,
@@ -70,6 +71,10 @@ impl Metrics {
                 .add(IntCounter::new("vidimus_token_cache_hits", "Proofs found in the cache."))?,
             cache_misses: keep
                 .add(IntCounter::new("vidimus_token_cache_misses", "Proofs not in the cache."))?,
+            cache_refusal_hits: keep.add(IntCounter::new(
+                "vidimus_token_cache_refusal_hits",
+                "Bad signatures remembered.",
+            ))?,
             cache_entries: keep
                 .add(IntGauge::new("vidimus_token_cache_entries", "Proofs held."))?,
             cache_bytes: keep
@@ -112,6 +117,7 @@ impl Metrics {
         let cache = gate.cache_stats();
         catch_up(&self.cache_hits, cache.hits);
         catch_up(&self.cache_misses, cache.misses);
+        catch_up(&self.cache_refusal_hits, cache.refusal_hits);
         self.cache_entries.set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
         self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
         self.jwks_keys.reset(); // realms may have gone
