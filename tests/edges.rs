@@ -1,0 +1,194 @@
+//! Every edge × every denial, in memory: what leaves for each refusal. A denial without a row fails.
+
+mod support;
+
+use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use support::*;
+use vidimus::check::*;
+use vidimus::edge::forwarded::{Peer, TrustedProxies};
+use vidimus::edge::{EdgeSettings, auth_request};
+use vidimus::gate::Refresh;
+
+/// A way to provoke a denial.
+struct Case {
+    policy: &'static str,
+    headers: Vec<String>,
+    before: fn(&World),
+}
+
+/// How each denial comes about. Exhaustive: a new denial needs its row here.
+fn provoke(denial: Denial, world: &World) -> Case {
+    let bearer = |token: String| vec![format!("Bearer {token}")];
+    let changed = |change: Value| bearer(world.token(change));
+    let with_header = |header: Value| {
+        bearer(world.key.sign_with_header(&header, &claims(json!({}))).unwrap())
+    };
+    let stranger = || bearer(ec_key("unknown").sign(&claims(json!({}))).unwrap());
+    let mut case = Case { policy: "default", headers: Vec::new(), before: |_| {} };
+    case.headers = match denial {
+        Denial::NoCredential => vec![],
+        Denial::CredentialMalformed => vec!["Bearer a,b".into()],
+        Denial::CredentialRepeated => {
+            let token = format!("Bearer {}", world.token(json!({})));
+            vec![token.clone(), token]
+        }
+        Denial::TokenTooLarge => bearer("A".repeat(16 * 1024 + 1)),
+        Denial::TokenMalformed => bearer("a.b.c".into()),
+        Denial::Opaque => bearer("2YotnFZFEjr1zCsicMWpAA".into()),
+        Denial::Encrypted => bearer("a.b.c.d.e".into()),
+        Denial::CriticalHeader => with_header(json!({ "alg": "ES256", "kid": "k1", "crit": ["exp"] })),
+        Denial::AlgorithmForbidden => with_header(json!({ "alg": "none", "kid": "k1" })),
+        Denial::HeaderType => with_header(json!({ "alg": "ES256", "kid": "k1", "typ": "logout+jwt" })),
+        Denial::KeyIdMissing => with_header(json!({ "alg": "ES256" })),
+        Denial::KeyAlgorithm => with_header(json!({ "alg": "RS256", "kid": "k1" })),
+        Denial::ClaimMalformed => changed(json!({ "aud": 1 })),
+        Denial::Issuer => changed(json!({ "iss": "https://evil.example.com" })),
+        Denial::TokenType => changed(json!({ "typ": "ID" })),
+        Denial::ExpiryMissing => changed(json!({ "exp": "(absent)" })),
+        Denial::Expired => changed(json!({ "exp": NOW - 60 })),
+        Denial::NotYetValid => changed(json!({ "nbf": NOW + 60 })),
+        Denial::IssuedInFuture => changed(json!({ "iat": NOW + 60 })),
+        Denial::Audience => changed(json!({ "aud": "billing-api" })),
+        Denial::ConfirmationUnproven => changed(json!({ "cnf": { "jkt": "x" } })),
+        Denial::Signature => bearer(ec_key("k1").sign(&claims(json!({}))).unwrap()),
+        Denial::KeyUnknown => stranger(),
+        Denial::KeysCoolingDown => {
+            case.before = |world| world.when_asked(|_| Refresh::CoolingDown);
+            stranger()
+        }
+        Denial::KeysUnavailable => {
+            case.before = |world| world.when_asked(|_| Refresh::Unreachable);
+            stranger()
+        }
+        Denial::ScopeMissing => {
+            case.policy = "reader";
+            changed(json!({}))
+        }
+        Denial::RoleMissing => {
+            case.policy = "admin";
+            changed(json!({}))
+        }
+        Denial::PolicyUnknown => {
+            case.policy = "../admin";
+            changed(json!({}))
+        }
+    };
+    case
+}
+
+/// What an edge made of a question.
+type Answered = (Decision, Response<Full<Bytes>>);
+
+async fn ask_auth_request(world: &World, case: &Case) -> Answered {
+    let mut request = Request::builder().uri(format!("/auth/{}", case.policy));
+    for value in &case.headers {
+        request = request.header(AUTHORIZATION, value);
+    }
+    let request = request.body(()).unwrap();
+    let settings = EdgeSettings {
+        sources: vec!["authorization".parse().unwrap()],
+        trusted: TrustedProxies::default(),
+    };
+    let policy = auth_request::policy(request.uri().path()).unwrap();
+    let decision = auth_request::decide(&world.gate, &settings, &request, Peer::Unix, policy).await;
+    let answer = auth_request::answer(&decision);
+    (decision, answer)
+}
+
+#[tokio::test]
+async fn every_denial_leaves_auth_request_as_the_contract_says() {
+    for denial in Denial::ALL {
+        let world = World::new();
+        let case = provoke(denial, &world);
+        (case.before)(&world);
+        let (decision, answer) = ask_auth_request(&world, &case).await;
+        let Decision::Deny(refusal) = decision else { panic!("{denial:?} was allowed") };
+        assert_eq!(refusal.denial, denial);
+
+        let row = denial.answer();
+        // nginx knows 401 and 403; 503 is nobody's fault and stays.
+        let expected = if row.status == 400 { 401 } else { row.status };
+        assert_eq!(answer.status(), expected, "{denial:?}");
+        assert!(matches!(expected, 401 | 403 | 503), "{denial:?}");
+        assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(answer.headers().contains_key(RETRY_AFTER), expected == 503, "{denial:?}");
+
+        let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+        match (expected, row.error) {
+            (401, None) => assert_eq!(challenge.as_deref(), Some("Bearer realm=\"default\"")),
+            (401, Some(error)) | (403, Some(error @ "insufficient_scope")) => {
+                let challenge = challenge.unwrap();
+                let wanted = format!("error=\"{error}\", error_description=\"{}\"", row.description);
+                assert!(challenge.starts_with("Bearer realm=\""), "{challenge}");
+                assert!(challenge.contains(&wanted), "{challenge}");
+                assert_eq!(
+                    challenge.contains("scope=\"orders:read orders:list\""),
+                    denial == Denial::ScopeMissing
+                );
+            }
+            _ => assert_eq!(challenge, None, "{denial:?}"),
+        }
+        for name in answer.headers().keys() {
+            assert!(!name.as_str().starts_with("x-auth-request"), "{denial:?} names an identity");
+        }
+
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body.get("error").and_then(Value::as_str), row.error, "{denial:?}");
+        assert_eq!(body["error_description"], row.description);
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
+    let world = World::new();
+    for (change, expected) in [
+        (json!({}), [
+            "f1d0ca5e-0000-4000-8000-a11ce0000001", "alice", "alice@example.com", "orders-web",
+            "openid orders:read email profile",
+            "offline_access,uma_authorization,default-roles-demo",
+        ]),
+        (json!({ "sub": "(absent)", "preferred_username": "(absent)", "email": "(absent)",
+                 "azp": "(absent)", "scope": "(absent)", "realm_access": "(absent)" }), [""; 6]),
+        (json!({ "preferred_username": "a\r\nX-Admin: true", "email": null, "sub": "ü",
+                 "azp": "", "scope": " ", "realm_access": { "roles": ["a,b", "c d", "\u{0}"] } }),
+         ["%C3%BC", "a%0D%0AX-Admin: true", "", "", "%20", "a%2Cb,c d,%00"]),
+    ] {
+        let headers = vec![format!("Bearer {}", world.token(change.clone()))];
+        let case = Case { policy: "default", headers, before: |_| {} };
+        let (_, answer) = ask_auth_request(&world, &case).await;
+        assert_eq!(answer.status(), 200, "{change}");
+        for ((name, _), expected) in Policy::DEFAULT_HEADERS.iter().zip(expected) {
+            let values: Vec<_> = answer.headers().get_all(*name).iter().collect();
+            assert_eq!(values, [expected], "{name}");
+        }
+        assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn no_refusal_ever_echoes_what_the_caller_sent() {
+    let world = World::new();
+    let secret = "s3cr3t-marker";
+    let header = json!({ "alg": "ES256", "kid": secret, "typ": "JWT" });
+    for (policy, headers) in [
+        ("default", vec![format!("Bearer {secret}")]),
+        ("default", vec![format!("Bearer {secret},{secret}")]),
+        ("s3cr3t-marker", vec![]),
+        ("default", vec![format!("Bearer {}", world.token(json!({ "iss": secret })))]),
+        ("default", vec![format!("Bearer {}", world.token(json!({ "aud": secret })))]),
+        ("default", vec![format!("Bearer {}", world.key.sign_with_header(&header, &claims(json!({}))).unwrap())]),
+    ] {
+        let case = Case { policy, headers, before: |_| {} };
+        let (decision, answer) = ask_auth_request(&world, &case).await;
+        assert_ne!(answer.status(), 200);
+        let said = format!("{:?} {:?}", decision, answer.headers());
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(!said.contains(secret), "{said}");
+        assert!(!String::from_utf8_lossy(&body).contains(secret));
+    }
+}
