@@ -15,7 +15,10 @@ fn vectors(file: &str) -> Vec<Value> {
 
 fn hex(text: &Value) -> Vec<u8> {
     let text = text.as_str().unwrap();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 fn base64url(bytes: &[u8]) -> String {
@@ -51,7 +54,11 @@ fn rsa(algorithm: &str) -> impl Fn(&Value) -> Value {
     let algorithm = algorithm.to_owned();
     move |group| {
         let key = &group["publicKey"];
-        let n = if key.is_object() { hex(&key["modulus"]) } else { hex(&group["privateKey"]["modulus"]) };
+        let n = if key.is_object() {
+            hex(&key["modulus"])
+        } else {
+            hex(&group["privateKey"]["modulus"])
+        };
         let e = if key.is_object() { hex(&key["publicExponent"]) } else { vec![1, 0, 1] };
         json!({ "kty": "RSA", "kid": "w", "alg": algorithm, "n": base64url(&n), "e": base64url(&e) })
     }
@@ -133,7 +140,9 @@ fn jws() {
                 *if passes { &mut good } else { &mut bad } += 1;
                 let symmetric = jws.starts_with("eyJhbGciOiJIUz"); // {"alg":"HS
                 match test["result"].as_str().unwrap() {
-                    "valid" if OURS.contains(&test["comment"].as_str().unwrap()) => assert!(!passes),
+                    "valid" if OURS.contains(&test["comment"].as_str().unwrap()) => {
+                        assert!(!passes)
+                    }
                     "valid" if !symmetric => assert!(passes, "{file} {} {test}", group["comment"]),
                     _ => assert!(!passes, "{file} {} {test}", group["comment"]),
                 }

@@ -217,35 +217,26 @@ async fn accept(
     let keepalive = Arc::new(Keepalive::default());
     let (full, broken) = (Seldom::every(MINUTE), Seldom::every(MINUTE));
     loop {
-        let slot = match Arc::clone(&slots).try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => {
-                if full.now() {
-                    let connections = bounds.connections;
-                    tracing::warn!(
-                        connections,
-                        "as many connections as allowed are open; more wait"
-                    );
-                }
-                match Arc::clone(&slots).acquire_owned().await {
-                    Ok(slot) => slot,
-                    Err(_) => return, // closed: the process is ending
-                }
-            }
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let (app, keepalive) = (Arc::clone(&app), Arc::clone(&keepalive));
-                tokio::spawn(connection(app, stream, peer, slot, bounds, drain.clone(), keepalive));
-            }
+        let (stream, peer) = match listener.accept().await {
+            Ok(connection) => connection,
             Err(error) => {
                 // Out of file descriptors, mostly: it passes when connections end.
                 if broken.now() {
-                    tracing::warn!(address = %listener.address(), "cannot accept a connection: {error}");
+                    let address = listener.address();
+                    tracing::warn!(%address, "cannot accept a connection: {error}");
                 }
                 sleep(Duration::from_millis(50)).await;
+                continue;
             }
+        };
+        if slots.available_permits() == 0 && full.now() {
+            let connections = bounds.connections;
+            tracing::warn!(connections, "as many connections as allowed are open; more wait");
         }
+        // Until one ends, this one waits unread, and those after it in the kernel's queue.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let (app, keepalive) = (Arc::clone(&app), Arc::clone(&keepalive));
+        tokio::spawn(connection(app, stream, peer, slot, bounds, drain.clone(), keepalive));
     }
 }
 
