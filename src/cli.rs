@@ -54,6 +54,8 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "vidimus serve --config FILE\n       \
+    vidimus serve --issuer URL --audience NAME [--listen ADDR] [--admin ADDR]")]
 pub(crate) struct Serve {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", required_unless_present = "issuer")]

@@ -1,5 +1,12 @@
 //! Every edge × every denial, in memory: what leaves for each refusal. A denial without a row fails.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
 mod support;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -24,9 +31,8 @@ struct Case {
 fn provoke(denial: Denial, world: &World) -> Case {
     let bearer = |token: String| vec![format!("Bearer {token}")];
     let changed = |change: Value| bearer(world.token(change));
-    let with_header = |header: Value| {
-        bearer(world.key.sign_with_header(&header, &claims(json!({}))).unwrap())
-    };
+    let with_header =
+        |header: Value| bearer(world.key.sign_with_header(&header, &claims(json!({}))).unwrap());
     let stranger = || bearer(ec_key("unknown").sign(&claims(json!({}))).unwrap());
     let mut case = Case { policy: "default", headers: Vec::new(), before: |_| {} };
     case.headers = match denial {
@@ -40,9 +46,13 @@ fn provoke(denial: Denial, world: &World) -> Case {
         Denial::TokenMalformed => bearer("a.b.c".into()),
         Denial::Opaque => bearer("2YotnFZFEjr1zCsicMWpAA".into()),
         Denial::Encrypted => bearer("a.b.c.d.e".into()),
-        Denial::CriticalHeader => with_header(json!({ "alg": "ES256", "kid": "k1", "crit": ["exp"] })),
+        Denial::CriticalHeader => {
+            with_header(json!({ "alg": "ES256", "kid": "k1", "crit": ["exp"] }))
+        }
         Denial::AlgorithmForbidden => with_header(json!({ "alg": "none", "kid": "k1" })),
-        Denial::HeaderType => with_header(json!({ "alg": "ES256", "kid": "k1", "typ": "logout+jwt" })),
+        Denial::HeaderType => {
+            with_header(json!({ "alg": "ES256", "kid": "k1", "typ": "logout+jwt" }))
+        }
         Denial::KeyIdMissing => with_header(json!({ "alg": "ES256" })),
         Denial::KeyAlgorithm => with_header(json!({ "alg": "RS256", "kid": "k1" })),
         Denial::ClaimMalformed => changed(json!({ "aud": 1 })),
@@ -117,12 +127,14 @@ async fn every_denial_leaves_auth_request_as_the_contract_says() {
         assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(answer.headers().contains_key(RETRY_AFTER), expected == 503, "{denial:?}");
 
-        let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+        let challenge =
+            answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
         match (expected, row.error) {
             (401, None) => assert_eq!(challenge.as_deref(), Some("Bearer realm=\"default\"")),
             (401, Some(error)) | (403, Some(error @ "insufficient_scope")) => {
                 let challenge = challenge.unwrap();
-                let wanted = format!("error=\"{error}\", error_description=\"{}\"", row.description);
+                let wanted =
+                    format!("error=\"{error}\", error_description=\"{}\"", row.description);
                 assert!(challenge.starts_with("Bearer realm=\""), "{challenge}");
                 assert!(challenge.contains(&wanted), "{challenge}");
                 assert_eq!(
@@ -147,16 +159,27 @@ async fn every_denial_leaves_auth_request_as_the_contract_says() {
 async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
     let world = World::new();
     for (change, expected) in [
-        (json!({}), [
-            "f1d0ca5e-0000-4000-8000-a11ce0000001", "alice", "alice@example.com", "orders-web",
-            "openid orders:read email profile",
-            "offline_access,uma_authorization,default-roles-demo",
-        ]),
-        (json!({ "sub": "(absent)", "preferred_username": "(absent)", "email": "(absent)",
-                 "azp": "(absent)", "scope": "(absent)", "realm_access": "(absent)" }), [""; 6]),
-        (json!({ "preferred_username": "a\r\nX-Admin: true", "email": null, "sub": "ü",
+        (
+            json!({}),
+            [
+                "f1d0ca5e-0000-4000-8000-a11ce0000001",
+                "alice",
+                "alice@example.com",
+                "orders-web",
+                "openid orders:read email profile",
+                "offline_access,uma_authorization,default-roles-demo",
+            ],
+        ),
+        (
+            json!({ "sub": "(absent)", "preferred_username": "(absent)", "email": "(absent)",
+                 "azp": "(absent)", "scope": "(absent)", "realm_access": "(absent)" }),
+            [""; 6],
+        ),
+        (
+            json!({ "preferred_username": "a\r\nX-Admin: true", "email": null, "sub": "ü",
                  "azp": "", "scope": " ", "realm_access": { "roles": ["a,b", "c d", "\u{0}"] } }),
-         ["%C3%BC", "a%0D%0AX-Admin: true", "", "", "%20", "a%2Cb,c d,%00"]),
+            ["%C3%BC", "a%0D%0AX-Admin: true", "", "", "%20", "a%2Cb,c d,%00"],
+        ),
     ] {
         let headers = vec![format!("Bearer {}", world.token(change.clone()))];
         let case = Case { policy: "default", headers, before: |_| {} };
@@ -181,7 +204,13 @@ async fn no_refusal_ever_echoes_what_the_caller_sent() {
         ("s3cr3t-marker", vec![]),
         ("default", vec![format!("Bearer {}", world.token(json!({ "iss": secret })))]),
         ("default", vec![format!("Bearer {}", world.token(json!({ "aud": secret })))]),
-        ("default", vec![format!("Bearer {}", world.key.sign_with_header(&header, &claims(json!({}))).unwrap())]),
+        (
+            "default",
+            vec![format!(
+                "Bearer {}",
+                world.key.sign_with_header(&header, &claims(json!({}))).unwrap()
+            )],
+        ),
     ] {
         let case = Case { policy, headers, before: |_| {} };
         let (decision, answer) = ask_auth_request(&world, &case).await;

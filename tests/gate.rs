@@ -1,5 +1,12 @@
 //! The gate through time: what is cached, what is judged every time, what happens when keys change.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -45,7 +52,11 @@ async fn times_are_judged_to_the_second() {
         (json!({ "exp": 1e300 }), None),
         (json!({ "exp": u64::MAX }), None),
     ] {
-        assert_eq!(world.denial("default", &world.token(change.clone())).await, expected, "{change}");
+        assert_eq!(
+            world.denial("default", &world.token(change.clone())).await,
+            expected,
+            "{change}"
+        );
     }
 }
 
@@ -72,9 +83,13 @@ async fn a_token_of_one_realm_never_passes_for_another() {
     // Signed by the staff realm's key, claiming to be the shop's.
     let crossed = world.other.sign(&claims(json!({}))).unwrap();
     assert_eq!(world.denial("both", &crossed).await, Some(Denial::KeyUnknown));
-    for issuer in ["https://id.example.com/realms/shop/", "https://ID.example.com/realms/shop",
-        "https://id.example.com/realms/shop ", "https://id.example.com/realms/sho", ""]
-    {
+    for issuer in [
+        "https://id.example.com/realms/shop/",
+        "https://ID.example.com/realms/shop",
+        "https://id.example.com/realms/shop ",
+        "https://id.example.com/realms/sho",
+        "",
+    ] {
         let token = world.token(json!({ "iss": issuer }));
         assert_eq!(world.denial("both", &token).await, Some(Denial::Issuer), "{issuer:?}");
     }
@@ -129,7 +144,12 @@ async fn every_algorithm_passes_with_its_own_key_only() {
     }
     world.live.publish_keys(ISSUER, jwks(&keys.iter().collect::<Vec<_>>()));
     for key in &keys {
-        assert_eq!(world.denial("default", &key.sign(&claims(json!({}))).unwrap()).await, None, "{}", key.kid());
+        assert_eq!(
+            world.denial("default", &key.sign(&claims(json!({}))).unwrap()).await,
+            None,
+            "{}",
+            key.kid()
+        );
         for other in &keys {
             let header = json!({ "alg": key.algorithm().name(), "kid": other.kid() });
             let confused = key.sign_with_header(&header, &claims(json!({}))).unwrap();
@@ -200,6 +220,26 @@ async fn nothing_is_fetched_for_a_token_that_fails_a_cheaper_rule() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_sender_brings_is_never_used() {
+    let world = World::new();
+    let evil = ec_key("k1");
+    for (name, value) in [
+        ("jwk", evil.jwk()),
+        ("jku", json!("http://evil.example.com/jwks")),
+        ("x5u", json!("http://evil.example.com/cert.pem")),
+        ("x5c", json!(["MIIB"])),
+    ] {
+        let mut header = json!({ "alg": "ES256", "kid": "k1", "typ": "JWT" });
+        header[name] = value;
+        let forged = evil.sign_with_header(&header, &claims(json!({}))).unwrap();
+        assert_eq!(world.denial("default", &forged).await, Some(Denial::Signature), "{name}");
+        let own = world.key.sign_with_header(&header, &claims(json!({}))).unwrap();
+        assert_eq!(world.denial("default", &own).await, None, "{name} is not looked at");
+    }
+    assert_eq!(world.asked(), 0);
+}
+
+#[tokio::test]
 async fn a_refused_signature_is_remembered_under_those_very_keys() {
     let world = World::new();
     let good = world.token(json!({}));
@@ -209,7 +249,10 @@ async fn a_refused_signature_is_remembered_under_those_very_keys() {
     assert_eq!(world.denial("default", &of_twin).await, Some(Denial::Signature));
     for _ in 0..100 {
         assert_eq!(world.denial("default", &of_twin).await, Some(Denial::Signature));
-        assert!(matches!(world.denial("default", &forged).await, Some(Denial::Signature | Denial::TokenMalformed)));
+        assert!(matches!(
+            world.denial("default", &forged).await,
+            Some(Denial::Signature | Denial::TokenMalformed)
+        ));
     }
     assert!(world.gate.cache_stats().refusal_hits >= 100);
     // The realm publishes that key: from the next request on the token is good.
@@ -227,8 +270,15 @@ async fn last_good_keys_serve_an_outage_up_to_max_stale() {
     world.clock.advance(seconds(24 * 3600));
     assert_eq!(world.denial("default", &token).await, None);
     world.clock.advance(seconds(1));
-    assert_eq!(world.denial("default", &token).await, Some(Denial::KeysUnavailable), "cached or not");
-    assert_eq!(world.denial("default", &long_lived(NOW + 20 * 24 * 3600)).await, Some(Denial::KeysUnavailable));
+    assert_eq!(
+        world.denial("default", &token).await,
+        Some(Denial::KeysUnavailable),
+        "cached or not"
+    );
+    assert_eq!(
+        world.denial("default", &long_lived(NOW + 20 * 24 * 3600)).await,
+        Some(Denial::KeysUnavailable)
+    );
     world.live.publish_keys(ISSUER, jwks(&[&world.key]));
     assert_eq!(world.denial("default", &token).await, None);
 }
@@ -242,7 +292,10 @@ async fn new_rules_hold_for_cached_tokens_at_once() {
     let changes: [(Change, Denial); 5] = [
         (|rules| rules.realms[0].algorithms = vec![Algorithm::RS256], Denial::AlgorithmForbidden),
         (|rules| rules.realms[0].header_types = vec!["at+jwt".into()], Denial::HeaderType),
-        (|rules| rules.realms[0].audience = AudienceRule::OneOf(vec!["billing".into()]), Denial::Audience),
+        (
+            |rules| rules.realms[0].audience = AudienceRule::OneOf(vec!["billing".into()]),
+            Denial::Audience,
+        ),
         (|rules| rules.policies[0].scopes = vec!["orders:delete".into()], Denial::ScopeMissing),
         (|rules| rules.limits.token = 100, Denial::TokenTooLarge),
     ];
@@ -286,7 +339,11 @@ async fn a_policy_audience_narrows_the_realm_audience() {
         (json!([]), Some(Denial::Audience)),
         (json!("(absent)"), Some(Denial::Audience)),
     ] {
-        assert_eq!(world.denial("default", &world.token(json!({ "aud": aud.clone() }))).await, expected, "{aud}");
+        assert_eq!(
+            world.denial("default", &world.token(json!({ "aud": aud.clone() }))).await,
+            expected,
+            "{aud}"
+        );
     }
 }
 
@@ -302,11 +359,16 @@ async fn roles_are_looked_for_where_they_belong() {
         (json!({ "roles": ["admin"] }), json!({}), None),
         (none.clone(), json!({ "orders-api": { "roles": ["viewer"] } }), None),
         (none.clone(), json!({ "billing": { "roles": ["x", "editor"] } }), None),
-        (json!({ "roles": ["viewer", "Admin"] }), json!({ "realm": { "roles": ["admin"] } }), Some(Denial::RoleMissing)),
+        (
+            json!({ "roles": ["viewer", "Admin"] }),
+            json!({ "realm": { "roles": ["admin"] } }),
+            Some(Denial::RoleMissing),
+        ),
         (none.clone(), json!({ "orders-api": { "roles": ["editor"] } }), Some(Denial::RoleMissing)),
         (json!({}), json!({ "orders-api": {} }), Some(Denial::RoleMissing)),
     ] {
-        let token = world.token(json!({ "realm_access": realm.clone(), "resource_access": clients.clone() }));
+        let token = world
+            .token(json!({ "realm_access": realm.clone(), "resource_access": clients.clone() }));
         assert_eq!(world.denial("default", &token).await, expected, "{realm} {clients}");
     }
 }
@@ -314,10 +376,20 @@ async fn roles_are_looked_for_where_they_belong() {
 #[tokio::test]
 async fn a_bound_token_is_refused_whatever_its_cnf_holds() {
     let world = World::new();
-    for cnf in [json!({ "x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" }), json!({ "jkt": "x" }), json!({}), json!(null), json!("x")] {
+    for cnf in [
+        json!({ "x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" }),
+        json!({ "jkt": "x" }),
+        json!({}),
+        json!(null),
+        json!("x"),
+    ] {
         let token = world.token(json!({ "cnf": cnf }));
         assert_eq!(world.denial("default", &token).await, Some(Denial::ConfirmationUnproven));
-        assert_eq!(world.denial("default", &token).await, Some(Denial::ConfirmationUnproven), "cached too");
+        assert_eq!(
+            world.denial("default", &token).await,
+            Some(Denial::ConfirmationUnproven),
+            "cached too"
+        );
     }
     let dpop = world.token(json!({ "typ": "DPoP", "cnf": { "jkt": "x" } }));
     assert_eq!(world.denial("default", &dpop).await, Some(Denial::ConfirmationUnproven));

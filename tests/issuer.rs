@@ -1,5 +1,12 @@
 //! The issuer side against a real HTTP server that misbehaves on command.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -11,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use vidimus::check::*;
 use vidimus::demo::issuer::{Fault, Issuer};
 use vidimus::demo::key::SigningKey;
-use vidimus::gate::{Gate, Live, Rules, SystemClock, Clock as _};
+use vidimus::gate::{Clock as _, Gate, Live, Rules, SystemClock};
 use vidimus::issuer::{IssuerSettings, Issuers};
 
 struct World {
@@ -26,8 +33,13 @@ const LONG: Duration = Duration::from_secs(3600);
 
 fn settings(issuer: &str, refresh: Duration, cooldown: Duration) -> IssuerSettings {
     IssuerSettings {
-        name: "shop".into(), issuer: issuer.into(), fetch_base: None, ca_file: None,
-        insecure_http: false, refresh, cooldown,
+        name: "shop".into(),
+        issuer: issuer.into(),
+        fetch_base: None,
+        ca_file: None,
+        insecure_http: false,
+        refresh,
+        cooldown,
     }
 }
 
@@ -45,7 +57,8 @@ fn gate_for(settings: IssuerSettings) -> (Gate, Arc<Issuers>) {
 impl World {
     async fn new(refresh: Duration, cooldown: Duration) -> Self {
         let key = ec_key("k1");
-        let issuer = Issuer::start(([127, 0, 0, 1], 0).into(), "shop", vec![key.clone()]).await.unwrap();
+        let issuer =
+            Issuer::start(([127, 0, 0, 1], 0).into(), "shop", vec![key.clone()]).await.unwrap();
         let (gate, issuers) = gate_for(settings(issuer.issuer(), refresh, cooldown));
         let world = Self { issuer, issuers, gate, key };
         until("the first keys", || world.kids() == ["k1"]).await;
@@ -55,7 +68,9 @@ impl World {
     fn kids(&self) -> Vec<String> {
         let snapshot = self.gate.live().load();
         let keys = snapshot.realms().get(0).unwrap().last_keys().cloned();
-        keys.map_or_else(Vec::new, |keys| keys.keys().iter().map(|key| key.kid().to_owned()).collect())
+        keys.map_or_else(Vec::new, |keys| {
+            keys.keys().iter().map(|key| key.kid().to_owned()).collect()
+        })
     }
 
     fn outcomes(&self, label: &str) -> u64 {
@@ -186,7 +201,7 @@ async fn starts_without_its_issuer_and_finds_it_by_itself() {
     let key = ec_key("k1");
     let token = token(&name, &key);
     assert_eq!(denial(&gate, &token).await, Some(Denial::KeysUnavailable));
-    until("a failed fetch", || issuers.outcomes()[0].1.get("connect").is_some()).await;
+    until("a failed fetch", || issuers.outcomes()[0].1.contains_key("connect")).await;
 
     let _issuer = Issuer::start(address, "shop", vec![key]).await.unwrap();
     until("keys", || gate.live().load().realms().get(0).unwrap().last_keys().is_some()).await;
@@ -229,7 +244,10 @@ async fn a_request_that_gives_up_leaves_the_fetch_to_the_others() {
 
 #[tokio::test]
 async fn https_is_trusted_by_the_ca_file_and_by_nothing_else() {
-    use tokio_rustls::rustls::{self, pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer}};
+    use tokio_rustls::rustls::{
+        self,
+        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    };
     let folder = tempfile::tempdir().unwrap();
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (good_ca, other_ca) = (folder.path().join("good.pem"), folder.path().join("other.pem"));
@@ -239,7 +257,8 @@ async fn https_is_trusted_by_the_ca_file_and_by_nothing_else() {
 
     // A TLS front before the embedded issuer, which is reached by fetch_base.
     let key = ec_key("k1");
-    let issuer = Issuer::start(([127, 0, 0, 1], 0).into(), "shop", vec![key.clone()]).await.unwrap();
+    let issuer =
+        Issuer::start(([127, 0, 0, 1], 0).into(), "shop", vec![key.clone()]).await.unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der()));
     let tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -269,15 +288,17 @@ async fn https_is_trusted_by_the_ca_file_and_by_nothing_else() {
     };
     let (gate, _issuers) = gate_for(with_ca(Some(&good_ca)));
     let good = token(issuer.issuer(), &key);
-    until("keys over https", || gate.live().load().realms().get(0).unwrap().last_keys().is_some()).await;
+    until("keys over https", || gate.live().load().realms().get(0).unwrap().last_keys().is_some())
+        .await;
     assert_eq!(denial(&gate, &good).await, None);
 
     for ca in [None, Some(other_ca.as_path())] {
         let (gate, issuers) = gate_for(with_ca(ca));
-        until("a refused certificate", || issuers.outcomes()[0].1.get("connect").is_some()).await;
+        until("a refused certificate", || issuers.outcomes()[0].1.contains_key("connect")).await;
         assert_eq!(denial(&gate, &good).await, Some(Denial::KeysUnavailable));
     }
-    for content in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for content in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+    {
         let bad = folder.path().join("bad.pem");
         std::fs::write(&bad, content).unwrap();
         let live = Arc::clone(gate.live());

@@ -1,5 +1,12 @@
 //! The whole server over real sockets: protocols, bounds, admin, reload, drain.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
 mod support;
 
 use std::net::SocketAddr;
@@ -370,6 +377,21 @@ async fn a_reload_takes_effect_at_once_and_a_broken_one_not_at_all() {
     );
     assert_eq!(world.metric(r#"vidimus_reloads_total{outcome="ok"}"#).await, 1.0);
     assert_eq!(world.metric(r#"vidimus_reloads_total{outcome="failed"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn once_ready_it_stays_ready_whatever_realm_is_added() {
+    let world = World::new().await;
+    let more = "[[realm]]\nname = \"far\"\nissuer = \"http://127.0.0.1:9/realms/far\"\naudience = [\"a\"]\n";
+    let config = Config::parse(&configuration(&world.issuer, &world.folder, more), "test").unwrap();
+    world.server.reload(config).unwrap();
+    let told = world.admin("/readyz").await;
+    assert!(
+        told.starts_with("HTTP/1.1 200") && told.contains("realm far has had no keys yet"),
+        "{told}"
+    );
+    let fetched = r#"vidimus_jwks_refresh_total{outcome="ok",realm="shop"}"#;
+    assert!(world.metric(fetched).await >= 1.0, "counters survive a reload");
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ pub enum TokenKind {
     DPoP,
 }
 
+/// A list of texts, as small as it can be kept.
+type Names = Box<[Box<str>]>;
+
 /// The claims of a token (RFC 7519 §4.1, RFC 9068 §2.2, Keycloak's `AccessToken`).
 #[derive(Debug)]
 pub struct Claims {
@@ -25,10 +28,10 @@ pub struct Claims {
     pub(super) not_before: Option<UnixTime>,
     pub(super) issued_at: Option<UnixTime>,
     pub(super) kind: TokenKind,
-    pub(super) audience: Box<[Box<str>]>,
-    pub(super) scopes: Box<[Box<str>]>,
-    pub(super) realm_roles: Box<[Box<str>]>,
-    pub(super) client_roles: Box<[(Box<str>, Box<[Box<str>]>)]>,
+    pub(super) audience: Names,
+    pub(super) scopes: Names,
+    pub(super) realm_roles: Names,
+    pub(super) client_roles: Box<[(Box<str>, Names)]>,
     pub(super) confirmation: Confirmation,
     all: Map<String, Value>,
 }
@@ -141,13 +144,13 @@ fn text<'a>(all: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, 
     }
 }
 
-fn texts(value: &Value) -> Result<Box<[Box<str>]>, Denial> {
+fn texts(value: &Value) -> Result<Names, Denial> {
     let list = value.as_array().ok_or(Denial::ClaimMalformed)?;
     list.iter().map(|item| item.as_str().map(Into::into).ok_or(Denial::ClaimMalformed)).collect()
 }
 
 /// `{"roles": ["a", "b"]}`; Keycloak may add `verify_caller` and leaves `roles` out when empty.
-fn roles(access: &Value) -> Result<Box<[Box<str>]>, Denial> {
+fn roles(access: &Value) -> Result<Names, Denial> {
     let access = access.as_object().ok_or(Denial::ClaimMalformed)?;
     access.get("roles").map_or_else(|| Ok(Box::default()), texts)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -52,6 +53,7 @@ pub struct Rules {
 /// The current snapshot, and the one way to change it.
 pub struct Live {
     current: ArcSwap<Snapshot>,
+    was_ready: AtomicBool,
     clock: Arc<dyn Clock>,
 }
 
@@ -62,7 +64,7 @@ impl Live {
     /// If two realms have the same issuer.
     pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Result<Self, SameIssuer> {
         let current = ArcSwap::from_pointee(Snapshot::new(rules)?);
-        Ok(Self { current, clock })
+        Ok(Self { current, was_ready: AtomicBool::new(false), clock })
     }
 
     /// The snapshot of this moment.
@@ -73,6 +75,12 @@ impl Live {
     /// Now, by the gate's clock.
     pub fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// Whether every realm had keys at some moment. It stays so: a realm that is added later, or an
+    /// issuer that goes away, must not take a whole fleet out of rotation.
+    pub fn was_ready(&self) -> bool {
+        self.was_ready.load(Ordering::Relaxed)
     }
 
     /// Works by other rules from now on. Realms that stay keep their keys; proofs made under the old
@@ -112,6 +120,9 @@ impl Live {
             }
             new
         });
+        if self.current.load().realms.iter().all(|realm| realm.last_keys().is_some()) {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -103,7 +103,9 @@ mod tests {
             let issuer = format!("http://{host}/realms/shop");
             assert!(at(&issuer, None, false).is_some(), "{host}");
         }
-        for host in ["localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "0.0.0.0"] {
+        for host in
+            ["localhost.example.com", "a.localhost", "127.0.0.1.example.com", "10.0.0.1", "0.0.0.0"]
+        {
             assert_eq!(at(&format!("http://{host}/realms/shop"), None, false), None, "{host}");
         }
         assert_eq!(at("ftp://id.example.com", None, true), None);

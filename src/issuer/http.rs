@@ -102,7 +102,7 @@ impl std::error::Error for FetchError {}
 ///
 /// # Errors
 /// If `ca_file` cannot be read or holds no certificate.
-pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, String> {
+pub(super) fn client(ca_file: Option<&Path>, on_this_machine: bool) -> Result<Client, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -111,7 +111,11 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, String> {
         None => versions.with_platform_verifier().map_err(|error| error.to_string())?,
         Some(path) => versions.with_root_certificates(roots(path)?),
     };
-    Client::builder()
+    let mut builder = Client::builder();
+    if on_this_machine {
+        builder = builder.no_proxy();
+    }
+    builder
         .tls_backend_preconfigured(tls.with_no_client_auth())
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
@@ -143,17 +147,21 @@ fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
 /// # Errors
 /// If it may not.
 pub fn check_secure(url: &Url, insecure_http: bool) -> Result<(), FetchError> {
-    let loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_loopback(url) || insecure_http => Ok(()),
+        "http" => Err(FetchError::Insecure(url.to_string())),
+        _ => Err(FetchError::Metadata("name a URL that is neither https nor http")),
+    }
+}
+
+/// Whether a URL leads to this machine, whatever a resolver may say.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if loopback || insecure_http => Ok(()),
-        "http" => Err(FetchError::Insecure(url.to_string())),
-        _ => Err(FetchError::Metadata("name a URL that is neither https nor http")),
     }
 }
 

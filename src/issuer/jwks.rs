@@ -33,13 +33,14 @@ pub(super) struct Realm {
 }
 
 impl Realm {
-    pub(super) fn new(settings: IssuerSettings) -> Self {
+    /// With what was counted of its outcomes before, under other settings.
+    pub(super) fn new(settings: IssuerSettings, counted: BTreeMap<&'static str, u64>) -> Self {
         Self {
             rounds: Mutex::new(Rounds::new(settings.cooldown)),
             settings,
             wake: Notify::new(),
             ended: watch::Sender::new(0),
-            outcomes: Mutex::default(),
+            outcomes: Mutex::new(counted),
         }
     }
 

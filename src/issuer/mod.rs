@@ -47,6 +47,14 @@ pub struct IssuerSettings {
     pub cooldown: Duration,
 }
 
+impl IssuerSettings {
+    /// Whether it is asked at a loopback address: then never by way of a proxy from the environment.
+    fn is_on_this_machine(&self) -> bool {
+        let url = self.fetch_base.clone().or_else(|| Url::parse(&self.issuer).ok());
+        url.is_some_and(|url| http::is_loopback(&url))
+    }
+}
+
 /// A client for an issuer could not be built: its `ca_file` is unusable.
 #[derive(Debug)]
 pub struct ClientError {
@@ -107,8 +115,9 @@ impl Issuers {
             let issuer = Arc::clone(&settings.issuer);
             let running = match old.get(&issuer) {
                 Some(running) if running.realm.settings == settings => running.clone(),
-                _ => {
-                    let realm = Arc::new(Realm::new(settings));
+                other => {
+                    let counted = other.map(|old| old.realm.outcomes()).unwrap_or_default();
+                    let realm = Arc::new(Realm::new(settings, counted));
                     let (live, slots) = (Arc::clone(&self.live), Arc::clone(&self.slots));
                     let task = tokio::spawn(Arc::clone(&realm).run(client, live, slots));
                     Running { realm, task: task.abort_handle() }
@@ -159,7 +168,7 @@ impl Source for Issuers {
 /// # Errors
 /// What is wrong with it.
 pub fn check_ca_file(path: &Path) -> Result<(), String> {
-    http::client(Some(path)).map(drop)
+    http::client(Some(path), true).map(drop)
 }
 
 /// Issuers with their clients built: nothing about it can fail any more.
@@ -171,16 +180,19 @@ impl Plan {
     /// # Errors
     /// If one is unusable.
     pub fn prepare(settings: Vec<IssuerSettings>) -> Result<Self, ClientError> {
-        let mut clients: HashMap<Option<PathBuf>, Client> = HashMap::new();
+        let mut clients: HashMap<(Option<PathBuf>, bool), Client> = HashMap::new();
         let mut plan = Vec::with_capacity(settings.len());
         for settings in settings {
-            let client = match clients.get(&settings.ca_file) {
+            let kind = (settings.ca_file.clone(), settings.is_on_this_machine());
+            let client = match clients.get(&kind) {
                 Some(client) => client.clone(),
                 None => {
-                    let client = http::client(settings.ca_file.as_deref()).map_err(|reason| {
-                        ClientError { issuer: Arc::clone(&settings.issuer), reason }
+                    let built = http::client(kind.0.as_deref(), kind.1);
+                    let client = built.map_err(|reason| ClientError {
+                        issuer: Arc::clone(&settings.issuer),
+                        reason,
                     })?;
-                    clients.insert(settings.ca_file.clone(), client.clone());
+                    clients.insert(kind, client.clone());
                     client
                 }
             };

@@ -103,7 +103,7 @@ impl Rounds {
         if keys.is_some() && self.last.keys.is_some() {
             // What an earlier round did not find, and this one neither, is still not published.
             let room = MAX_KIDS.saturating_sub(asked.len());
-            asked.extend(self.last.asked.iter().take(room).cloned());
+            asked.extend(self.last.asked.iter().take(room).copied());
         }
         self.last = Arc::new(Round { number: self.last.number + 1, keys, asked });
         Arc::clone(&self.last)

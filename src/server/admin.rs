@@ -4,7 +4,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
@@ -26,9 +25,6 @@ pub struct Admin {
     pub issuers: Arc<Issuers>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Set once every realm has had keys; stays, so that a realm that is added later or an issuer
-    /// that goes away does not take the whole fleet out of rotation.
-    pub was_ready: AtomicBool,
     /// Set when the process is about to end.
     pub draining: watch::Receiver<bool>,
 }
@@ -104,10 +100,7 @@ impl Admin {
                 body += &format!("realm {} has had no keys yet\n", realm.rules().name);
             }
         }
-        if body.is_empty() {
-            self.was_ready.store(true, Ordering::Relaxed);
-        }
-        match self.was_ready.load(Ordering::Relaxed) {
+        match self.gate.live().was_ready() {
             true => page(StatusCode::OK, TEXT, format!("ready\n{body}")),
             false => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready\n{body}")),
         }

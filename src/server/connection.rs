@@ -32,7 +32,7 @@ pub struct Bounds {
     pub idle_ticks: u32,
     /// Connections at once; further ones wait in the kernel's queue.
     pub connections: usize,
-    /// All headers of a request together, in bytes.
+    /// All headers of a request together but its token, in bytes; a token may have its own limit more.
     pub header_bytes: usize,
 }
 
@@ -44,7 +44,7 @@ impl Default for Bounds {
             tick: Duration::from_secs(5),
             idle_ticks: 15,
             connections: 10_000,
-            header_bytes: 64 * 1024,
+            header_bytes: 48 * 1024,
         }
     }
 }

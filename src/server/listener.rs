@@ -112,7 +112,7 @@ impl Listener {
         match self {
             // A bound listener has an address; a made-up one would only mislead the log.
             Self::Tcp(listener) => {
-                ListenAddr::Tcp(listener.local_addr().unwrap_or(([0, 0, 0, 0], 0).into()))
+                ListenAddr::Tcp(listener.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into()))
             }
             Self::Unix(_, file) => ListenAddr::Unix(file.0.clone()),
         }
@@ -159,7 +159,7 @@ fn clear_stale(path: &Path) -> Result<(), String> {
 }
 
 fn parent(path: &Path) -> std::path::Display<'_> {
-    path.parent().unwrap_or(Path::new(".")).display()
+    path.parent().unwrap_or_else(|| Path::new(".")).display()
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ pub mod listener;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -98,7 +97,8 @@ impl Server {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub async fn start_bounded(config: Config, bounds: Bounds) -> Result<Self, StartError> {
+    pub async fn start_bounded(config: Config, mut bounds: Bounds) -> Result<Self, StartError> {
+        bounds.header_bytes += config.rules.limits.token;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let live =
             Live::new(config.rules, Arc::new(SystemClock)).map_err(StartError::SameIssuer)?;
@@ -122,7 +122,6 @@ impl Server {
             gate: gate.clone(),
             issuers: Arc::clone(&issuers),
             metrics: Arc::clone(&metrics),
-            was_ready: AtomicBool::new(false),
             draining: draining.clone(),
         };
         let admin = admin.start(admin_listener).map_err(failed)?;

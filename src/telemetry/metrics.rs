@@ -132,9 +132,10 @@ impl Metrics {
                 age.set(now.since(fetched).as_secs_f64());
             }
         }
+        self.jwks_refreshes.reset();
         for (realm, outcomes) in issuers.outcomes() {
             for (outcome, count) in outcomes {
-                catch_up(&self.jwks_refreshes.with_label_values(&[&*realm, outcome]), count);
+                self.jwks_refreshes.with_label_values(&[&*realm, outcome]).inc_by(count);
             }
         }
         let mut text = Vec::new();

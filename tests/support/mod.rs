@@ -18,7 +18,12 @@ pub(crate) const ISSUER: &str = "https://id.example.com/realms/shop";
 pub(crate) const OTHER_ISSUER: &str = "https://id.example.com/realms/staff";
 
 pub(crate) fn rsa_key(kid: &str, algorithm: Algorithm) -> SigningKey {
-    SigningKey::from_rsa_pkcs8(kid, algorithm, include_bytes!("../data/keys/test-only-rsa-2048.pk8")).unwrap()
+    SigningKey::from_rsa_pkcs8(
+        kid,
+        algorithm,
+        include_bytes!("../data/keys/test-only-rsa-2048.pk8"),
+    )
+    .unwrap()
 }
 
 pub(crate) fn ec_key(kid: &str) -> SigningKey {
@@ -68,10 +73,12 @@ pub(crate) fn two_realms() -> Rules {
     Rules { realms, policies, limits: Limits::default() }
 }
 
+type Then = Box<dyn FnMut(&Live) -> Refresh + Send>;
+
 /// A source that counts, and does what `then` says.
 pub(crate) struct FakeSource {
     pub(crate) asked: AtomicU64,
-    pub(crate) then: Mutex<Box<dyn FnMut(&Live) -> Refresh + Send>>,
+    pub(crate) then: Mutex<Then>,
     live: Mutex<Weak<Live>>,
 }
 

@@ -1,0 +1,168 @@
+//! What a decision costs. `cargo bench`; README.md states the results.
+//!
+//! Absolute times move with the machine: compare lines of one run. `uncached/RS256` stands beside
+//! `bare ring/RS256`, the same signature over the same bytes and nothing else.
+
+#![allow(missing_docs, reason = "criterion's macro makes an undocumented function")]
+#![allow(clippy::expect_used, reason = "a bench that cannot start should say so and stop")]
+
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::Request;
+use serde_json::{Value, json};
+use vidimus::check::*;
+use vidimus::demo::key::SigningKey;
+use vidimus::demo::samples;
+use vidimus::edge::auth_request::{answer, decide};
+use vidimus::edge::forwarded::Peer;
+use vidimus::edge::{EdgeSettings, auth_request};
+use vidimus::gate::{Gate, Live, ManualClock, Refresh, Rules, Source};
+
+const NOW: i64 = 1_800_000_000;
+const ISSUER: &str = "https://id.example.com/realms/shop";
+
+struct NoSource;
+
+impl Source for NoSource {
+    fn refresh(&self, _: &str, _: &str) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
+        Box::pin(std::future::ready(Refresh::Done))
+    }
+}
+
+fn key(algorithm: Algorithm) -> SigningKey {
+    SigningKey::generate(algorithm.name(), algorithm).unwrap_or_else(|_| {
+        let der = include_bytes!("../tests/data/keys/test-only-rsa-2048.pk8");
+        SigningKey::from_rsa_pkcs8(algorithm.name(), algorithm, der).expect("the test key is RSA")
+    })
+}
+
+/// Keycloak's claims; with RS256 a token of 1.1 to 1.2 KB, as a realm issues them.
+fn token(key: &SigningKey) -> String {
+    let mut claims = samples::claims(ISSUER, NOW);
+    for name in ["sid", "given_name", "family_name", "allowed-origins", "resource_access"] {
+        claims.as_object_mut().map(|claims| claims.remove(name));
+    }
+    key.sign(&claims).expect("randomness")
+}
+
+fn rules() -> RealmRules {
+    let mut rules = RealmRules::new(ISSUER);
+    rules.audience = AudienceRule::OneOf(vec!["orders-api".into()]);
+    rules
+}
+
+fn key_set(keys: &[SigningKey]) -> KeySet {
+    KeySet::parse(&jwks(keys)).expect("a JWKS")
+}
+
+fn jwks(keys: &[SigningKey]) -> Vec<u8> {
+    let keys: Vec<Value> = keys.iter().map(SigningKey::jwk).collect();
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => unreachable!("no key is missing here"),
+    }
+}
+
+fn benches(criterion: &mut Criterion) {
+    let now = UnixTime::from_secs(NOW);
+    let keys = Algorithm::ALL.map(key);
+    let mut realms = Realms::new(vec![rules()]).expect("one realm");
+    realms.set_keys(0, key_set(&keys), now);
+    let mut policy = Policy::new("default", vec![0]);
+    policy.scopes = vec!["orders:read".into()];
+    policy.roles = vec![Role::Realm("offline_access".into())];
+    let policy = Arc::new(policy);
+    let limits = Limits::default();
+
+    let rs256 = token(&keys[0]);
+    println!("the RS256 token has {} bytes", rs256.len());
+
+    for key in &keys {
+        let (token, name) = (token(key), key.algorithm().name());
+        let verification = || verify(RawToken::new(&token), &policy, &realms, limits, now);
+        assert!(matches!(verification(), Verification::Verified(_)), "{name}");
+        criterion.bench_function(&format!("verify/{name}"), |bench| bench.iter(verification));
+
+        let (signed, signature) = token.rsplit_once('.').expect("three parts");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        let keys = key_set(std::slice::from_ref(key));
+        let bare = &keys.keys()[0];
+        criterion.bench_function(&format!("bare ring/{name}"), |bench| {
+            bench.iter(|| assert!(bare.verify(black_box(signed.as_bytes()), &signature)));
+        });
+    }
+
+    let Verification::Verified(proof) =
+        verify(RawToken::new(&rs256), &policy, &realms, limits, now)
+    else {
+        unreachable!("it has just been verified")
+    };
+    let proof = Arc::new(proof);
+    criterion.bench_function("authorize", |bench| {
+        bench.iter(|| authorize(Arc::clone(&proof), &policy, &realms, black_box(now)).is_ok());
+    });
+
+    let all =
+        Rules { realms: vec![rules()], policies: vec![Policy::new("default", vec![0])], limits };
+    let live = Live::new(all, Arc::new(ManualClock::at(now))).expect("one realm");
+    let live = Arc::new(live);
+    live.publish_keys(ISSUER, Arc::new(key_set(&keys)));
+    let gate = |bytes| Gate::new(Arc::clone(&live), Arc::new(NoSource), bytes);
+    let check = |gate: &Gate, token: &str| {
+        let facts = Facts { policy: "default", credential: Ok(RawToken::new(token)) };
+        ready(gate.check(&facts))
+    };
+
+    let cached = gate(64 << 20);
+    assert!(matches!(check(&cached, &rs256), Decision::Allow(_)));
+    criterion.bench_function("Gate::check/cached", |bench| {
+        bench.iter(|| check(&cached, black_box(&rs256)));
+    });
+
+    // A cache without room: every token is new to it.
+    let uncached = gate(0);
+    criterion.bench_function("Gate::check/uncached RS256", |bench| {
+        bench.iter(|| check(&uncached, black_box(&rs256)));
+    });
+
+    let (head, _) = rs256.rsplit_once('.').expect("three parts");
+    let forged = format!("{head}.{}", URL_SAFE_NO_PAD.encode([7; 256]));
+    assert!(matches!(check(&cached, &forged), Decision::Deny(_)));
+    criterion.bench_function("Gate::check/refused again", |bench| {
+        bench.iter(|| check(&cached, &forged));
+    });
+
+    let settings = EdgeSettings {
+        sources: vec![vidimus::edge::credential::Source::Authorization],
+        ..EdgeSettings::default()
+    };
+    let request = Request::builder()
+        .uri("/auth")
+        .header("host", "vidimus")
+        .header("authorization", format!("Bearer {rs256}"))
+        .body(())
+        .expect("a request");
+    criterion.bench_function("auth_request/cached, request to response", |bench| {
+        bench.iter(|| {
+            let policy = auth_request::policy(request.uri().path()).unwrap_or_default();
+            answer(&ready(decide(&cached, &settings, &request, Peer::Unix, policy)))
+        });
+    });
+
+    let document = jwks(&keys);
+    criterion
+        .bench_function("KeySet::parse/9 keys", |bench| bench.iter(|| KeySet::parse(&document)));
+}
+
+criterion_group!(all, benches);
+criterion_main!(all);

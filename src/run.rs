@@ -1,0 +1,100 @@
+//! From a configuration to the end of the process: serve, reload on SIGHUP, drain on SIGTERM.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use vidimus::config::{Config, ConfigErrors};
+use vidimus::demo::{Addresses, Demo, DemoError};
+use vidimus::server::Server;
+
+type Loaded = Result<Config, ConfigErrors>;
+
+/// Serves until told to end; `load` reads the configuration again, if it came from a file.
+pub(crate) async fn serve(
+    config: Config,
+    load: impl Fn() -> Option<Loaded>,
+) -> Result<(), DemoError> {
+    let server = Server::start(config).await?;
+    for address in server.addresses() {
+        tracing::info!(%address, "listening for edges");
+    }
+    let admin = server.admin();
+    tracing::info!(address = %admin, "listening for /healthz, /readyz, /metrics, /version");
+    until_told_to_end(server, load).await
+}
+
+/// Shows the demo, and keeps it up until told to end.
+pub(crate) async fn demo(addresses: Addresses) -> Result<(), DemoError> {
+    let demo = Demo::start(addresses).await?;
+    let table = demo.table().await?;
+    let mut out = anstream::stdout();
+    writeln!(out, "\nVidimus judges tokens of {}:\n\n{table}", demo.issuer.issuer())?;
+    writeln!(out, "{}\nIt stays up until Ctrl-C.", demo.curl_lines())?;
+    let Demo { server, issuer: _issuer } = demo;
+    until_told_to_end(server, || None).await
+}
+
+async fn until_told_to_end(
+    server: Server,
+    load: impl Fn() -> Option<Loaded>,
+) -> Result<(), DemoError> {
+    let mut reload = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            _ = reload.recv() => reload_now(&server, load()),
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    tracing::info!("ending: no new connections, requests in flight finish");
+    match server.drain().await {
+        true => tracing::info!("ended"),
+        false => tracing::warn!("ended; some connections did not finish within drain_timeout"),
+    }
+    Ok(())
+}
+
+/// A broken file keeps the configuration that works.
+fn reload_now(server: &Server, loaded: Option<Loaded>) {
+    let result = match loaded {
+        None => return tracing::warn!("SIGHUP: there is no configuration file to reload"),
+        Some(Ok(config)) => server.reload(config).map_err(|error| error.to_string()),
+        Some(Err(errors)) => {
+            server.reload_failed();
+            Err(errors.to_string())
+        }
+    };
+    match result {
+        Ok(()) => tracing::info!(
+            "reloaded the configuration; addresses, socket mode and cache size stay until a restart"
+        ),
+        Err(errors) => {
+            tracing::error!(
+                "the old configuration stays in force, the new one is wrong:\n{errors}"
+            );
+        }
+    }
+}
+
+/// Asks a running sidecar: one plain request, without a client library, because it runs every few
+/// seconds in a container.
+pub(crate) fn health(admin: SocketAddr) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{admin}: {error}");
+    let second = Duration::from_secs(1);
+    let mut stream = TcpStream::connect_timeout(&admin, 2 * second).map_err(told)?;
+    stream.set_read_timeout(Some(2 * second)).map_err(told)?;
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: vidimus\r\nConnection: close\r\n\r\n")
+        .map_err(told)?;
+    let mut answer = String::new();
+    stream.take(16 * 1024).read_to_string(&mut answer).map_err(told)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, _)) if head.starts_with("HTTP/1.1 200 ") => Ok(()),
+        Some((_, body)) => Err(format!("{admin}: {}", body.trim_end())),
+        None => Err(format!("{admin}: it is not Vidimus that answers there")),
+    }
+}

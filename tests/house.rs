@@ -1,0 +1,144 @@
+//! The house matches its map: rooms use only what they may, files stay small, documents stay true.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
+use std::path::{Path, PathBuf};
+
+use vidimus::check::Denial;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file below a folder of src.
+fn files(room: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join("src").join(room)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(path);
+        }
+    }
+    assert!(!found.is_empty(), "no file in src/{room}");
+    found
+}
+
+/// The code of a file without its tests and comments.
+fn code(path: &Path) -> String {
+    let text = read(path);
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.ends_with("wycheproof.rs")
+}
+
+#[test]
+fn check_is_pure() {
+    for path in files("check").into_iter().filter(|path| !is_test(path)) {
+        let code = code(&path);
+        for banned in [
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "std::process",
+            "std::env",
+            "SystemTime",
+            "Instant",
+            "Mutex",
+            "RwLock",
+            "Atomic",
+            "\nstatic ",
+            "async ",
+            ".await",
+            "tokio",
+            "tracing",
+            "println",
+            "unsafe",
+        ] {
+            assert!(!code.contains(banned), "{} uses {banned}", path.display());
+        }
+    }
+}
+
+#[test]
+fn rooms_use_only_what_the_map_allows() {
+    for (room, allowed) in [
+        ("check", &[][..]),
+        ("gate", &["check"]),
+        ("issuer", &["check", "gate"]),
+        ("edge", &["check", "gate"]),
+        ("telemetry", &["check", "gate", "issuer"]),
+        ("config", &["check", "gate", "issuer", "edge", "server"]),
+        ("server", &["check", "gate", "issuer", "edge", "telemetry", "config"]),
+        ("demo", &["check", "gate", "config", "server"]),
+    ] {
+        for path in files(room) {
+            let code = code(&path);
+            for (place, _) in code.match_indices("crate::") {
+                let used = code[place + 7..].split(|c: char| !c.is_alphanumeric()).next().unwrap();
+                let fine = used == room || allowed.contains(&used) || used == "s";
+                assert!(fine, "{} uses {used}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_stay_small() {
+    let lines = |path: &Path| read(path).lines().count();
+    for path in files("") {
+        assert!(lines(&path) <= 600, "{} is over 600 lines", path.display());
+    }
+    assert!(lines(&root().join("src/main.rs")) <= 130);
+    assert!(lines(&root().join("src/gate/mod.rs")) <= 250);
+    assert!(lines(&root().join("src/edge/auth_request.rs")) <= 150);
+}
+
+#[test]
+fn the_map_names_every_file() {
+    let map = read(&root().join("ARCHITECTURE.md"));
+    for path in files("") {
+        let name = path.strip_prefix(root().join("src")).unwrap();
+        let (folder, file) =
+            (name.parent().unwrap().to_str().unwrap(), name.file_name().unwrap().to_str().unwrap());
+        assert!(map.contains(file), "ARCHITECTURE.md lacks {file} of src/{folder}");
+    }
+}
+
+#[test]
+fn every_reason_and_every_series_is_documented() {
+    let readme = read(&root().join("README.md"));
+    for denial in Denial::ALL {
+        let label = denial.answer().label;
+        assert!(readme.contains(&format!("`{label}`")), "README.md does not explain `{label}`");
+    }
+    let metrics = read(&root().join("src/telemetry/metrics.rs"));
+    let names =
+        metrics.split('"').filter(|text| text.starts_with("vidimus_") && !text.contains(' '));
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(readme.contains(name), "README.md does not mention {name}");
+    }
+}
+
+#[test]
+fn what_a_newcomer_types_is_what_the_documents_say() {
+    let readme = read(&root().join("README.md"));
+    for text in ["cargo run --release -- demo", "cargo run --release -- serve", "tests/run"] {
+        assert!(readme.contains(text), "README.md lacks {text}");
+    }
+}
