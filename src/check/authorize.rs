@@ -51,7 +51,7 @@ pub fn authorize(
 
     // 3. The issuer is a realm of the policy (by name too: places change with the configuration).
     let realm =
-        realms.get(verified.realm()).filter(|realm| *realm.rules().issuer == *claims.issuer);
+        realms.get(verified.realm()).filter(|realm| *realm.rules().issuer == *claims.issuer());
     let realm = realm.filter(|_| policy.accepts_realm(verified.realm())).ok_or(Denial::Issuer)?;
 
     // 8. The key that proved it is still published, and that is known recently enough.

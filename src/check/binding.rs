@@ -1,7 +1,5 @@
 //! Proof of possession (RFC 7800): a token with `cnf` is worth nothing without its key.
 
-use serde_json::Value;
-
 use super::Denial;
 
 /// What a token says about the key its caller must hold.
@@ -10,20 +8,12 @@ use super::Denial;
 pub enum Confirmation {
     /// No `cnf`: whoever bears the token may use it (RFC 6750).
     Absent,
-    /// A `cnf`, of any kind or shape, that cannot be proven yet.
+    /// A `cnf`, of any kind or shape: taking an unreadable one for none would let a stolen token
+    /// pass. It cannot be proven yet.
     Present,
 }
 
 impl Confirmation {
-    /// Any `cnf` counts, however strange: taking an unreadable one for none would let a stolen
-    /// token pass.
-    pub(super) fn read(cnf: Option<&Value>) -> Self {
-        match cnf {
-            None => Self::Absent,
-            Some(_) => Self::Present,
-        }
-    }
-
     /// The proof, if the caller has given it.
     pub(super) fn prove(self) -> Result<Bound, Denial> {
         match self {

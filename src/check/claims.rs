@@ -3,9 +3,7 @@
 //! A claim that is looked at and has the wrong type makes the token malformed; it is never taken for
 //! absent (CVE-2026-25537 is what happens otherwise). Claims that are not looked at may be anything.
 
-use serde_json::{Map, Value};
-
-use super::{Confirmation, Denial, UnixTime};
+use super::{Confirmation, Denial, Json, JsonRef, UnixTime};
 
 /// The kinds of token that may be borne (Keycloak's `TokenUtil`): everything else, ID and refresh
 /// tokens among them, bears another `typ`, or none.
@@ -17,69 +15,74 @@ pub enum TokenKind {
     DPoP,
 }
 
-/// A list of texts, as small as it can be kept.
-type Names = Box<[Box<str>]>;
-
 /// The claims of a token (RFC 7519 §4.1, RFC 9068 §2.2, Keycloak's `AccessToken`).
 #[derive(Debug)]
 pub struct Claims {
-    pub(super) issuer: Box<str>,
     pub(super) expires: UnixTime,
     pub(super) not_before: Option<UnixTime>,
     pub(super) issued_at: Option<UnixTime>,
     pub(super) kind: TokenKind,
-    pub(super) audience: Names,
-    pub(super) scopes: Names,
-    pub(super) realm_roles: Names,
-    pub(super) client_roles: Box<[(Box<str>, Names)]>,
     pub(super) confirmation: Confirmation,
-    all: Map<String, Value>,
+    all: Json,
+    // Where these stand in it; their types have been checked.
+    issuer: u32,
+    audience: Option<u32>,
+    scope: Option<u32>,
+    realm_access: Option<u32>,
+    resource_access: Option<u32>,
 }
 
 impl Claims {
     /// Reads claims out of a payload whose signature may not have been checked yet.
-    pub(super) fn read(all: Map<String, Value>) -> Result<Self, Denial> {
-        for name in ["sub", "azp", "jti", "sid"] {
-            text(&all, name)?;
+    pub(super) fn read(all: Json) -> Result<Self, Denial> {
+        let (mut issuer, mut audience, mut scope) = (None, None, None);
+        let (mut realm_access, mut resource_access) = (None, None);
+        let (mut expires, mut not_before, mut issued_at) = (None, None, None);
+        let (mut kind, mut confirmation) = (None, Confirmation::Absent);
+        for (name, value) in all.root().members().ok_or(Denial::TokenMalformed)? {
+            match name {
+                "iss" => issuer = Some(text(value)?.place()),
+                "exp" => expires = Some(time(value, f64::floor)?),
+                "nbf" => not_before = Some(time(value, f64::ceil)?),
+                "iat" => issued_at = Some(time(value, f64::ceil)?),
+                "typ" => kind = value.as_str().map(Some).ok_or(Denial::ClaimMalformed)?,
+                "aud" => audience = Some(text(value).or_else(|_| texts(value))?.place()),
+                "scope" => scope = Some(text(value)?.place()),
+                "realm_access" => realm_access = Some(access(value)?.place()),
+                "resource_access" => {
+                    for (_, client) in value.members().ok_or(Denial::ClaimMalformed)? {
+                        access(client)?;
+                    }
+                    resource_access = Some(value.place());
+                }
+                "cnf" => confirmation = Confirmation::Present,
+                "sub" | "azp" | "jti" | "sid" => drop(text(value)?),
+                _ => {}
+            }
         }
+        let kind = match kind {
+            Some(kind) if kind.eq_ignore_ascii_case("Bearer") => TokenKind::Bearer,
+            Some(kind) if kind.eq_ignore_ascii_case("DPoP") => TokenKind::DPoP,
+            _ => return Err(Denial::TokenType),
+        };
         Ok(Self {
-            issuer: text(&all, "iss")?.ok_or(Denial::Issuer)?.into(),
-            kind: match text(&all, "typ")? {
-                Some(kind) if kind.eq_ignore_ascii_case("Bearer") => TokenKind::Bearer,
-                Some(kind) if kind.eq_ignore_ascii_case("DPoP") => TokenKind::DPoP,
-                _ => return Err(Denial::TokenType),
-            },
-            expires: time(&all, "exp", f64::floor)?.ok_or(Denial::ExpiryMissing)?,
-            not_before: time(&all, "nbf", f64::ceil)?,
-            issued_at: time(&all, "iat", f64::ceil)?,
-            audience: match all.get("aud") {
-                None => Box::default(),
-                Some(Value::String(one)) => Box::new([one.as_str().into()]),
-                Some(list) => texts(list)?,
-            },
-            scopes: text(&all, "scope")?
-                .map(|scopes| scopes.split(' ').filter(|s| !s.is_empty()).map(Into::into).collect())
-                .unwrap_or_default(),
-            realm_roles: match all.get("realm_access") {
-                None => Box::default(),
-                Some(access) => roles(access)?,
-            },
-            client_roles: match all.get("resource_access") {
-                None => Box::default(),
-                Some(Value::Object(clients)) => clients
-                    .iter()
-                    .map(|(client, access)| Ok((client.as_str().into(), roles(access)?)))
-                    .collect::<Result<_, Denial>>()?,
-                Some(_) => return Err(Denial::ClaimMalformed),
-            },
-            confirmation: Confirmation::read(all.get("cnf")),
+            issuer: issuer.ok_or(Denial::Issuer)?,
+            expires: expires.ok_or(Denial::ExpiryMissing)?,
+            not_before,
+            issued_at,
+            kind,
+            confirmation,
+            audience,
+            scope,
+            realm_access,
+            resource_access,
             all,
         })
     }
 
     /// `iss`.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        self.all.at(self.issuer).as_str().unwrap_or_default()
     }
 
     /// `exp`.
@@ -92,109 +95,90 @@ impl Claims {
         self.kind
     }
 
-    /// `aud`; empty if the token has none.
+    /// `aud`: one text or a list of them; empty if the token has none.
     pub fn audience(&self) -> impl Iterator<Item = &str> {
-        self.audience.iter().map(AsRef::as_ref)
+        let aud = self.audience.map(|place| self.all.at(place));
+        let one = aud.and_then(JsonRef::as_str);
+        let many = aud.and_then(JsonRef::items).into_iter().flatten().filter_map(JsonRef::as_str);
+        one.into_iter().chain(many)
     }
 
     /// `scope`, split at spaces (RFC 6749 §3.3).
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.scopes.iter().map(AsRef::as_ref)
+        let scope = self.scope.and_then(|place| self.all.at(place).as_str());
+        scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty())
     }
 
     /// A claim by its exact name, if it is text.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.all.get(name).and_then(Value::as_str)
+        self.all.root().get(name).and_then(JsonRef::as_str)
     }
 
     /// All claims, as they stand in the token.
-    pub fn all(&self) -> &Map<String, Value> {
-        &self.all
+    pub fn all(&self) -> JsonRef<'_> {
+        self.all.root()
     }
 
     pub(super) fn has_realm_role(&self, role: &str) -> bool {
-        self.realm_roles.iter().any(|held| **held == *role)
+        self.realm_access.is_some_and(|place| holds(self.all.at(place), role))
     }
 
     pub(super) fn has_client_role(&self, client: &str, role: &str) -> bool {
-        let mut clients = self.client_roles.iter().filter(|(name, _)| **name == *client);
-        clients.any(|(_, roles)| roles.iter().any(|held| **held == *role))
+        let access = self.resource_access.and_then(|place| self.all.at(place).get(client));
+        access.is_some_and(|access| holds(access, role))
     }
 
     /// About how many bytes of memory this holds, for the cache's bound.
     pub fn memory(&self) -> usize {
-        let list = |texts: &[Box<str>]| texts.iter().map(|t| t.len() + 24).sum::<usize>();
-        let clients = self.client_roles.iter().map(|(name, roles)| name.len() + 40 + list(roles));
-        size_of::<Self>()
-            + self.issuer.len()
-            + [&self.audience, &self.scopes, &self.realm_roles]
-                .map(|texts| list(texts))
-                .iter()
-                .sum::<usize>()
-            + clients.sum::<usize>()
-            + members(&self.all)
+        size_of::<Self>() + self.all.memory()
     }
 }
 
-fn text<'a>(all: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Denial> {
-    match all.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Denial::ClaimMalformed),
-    }
+fn text(value: JsonRef<'_>) -> Result<JsonRef<'_>, Denial> {
+    value.as_str().map(|_| value).ok_or(Denial::ClaimMalformed)
 }
 
-fn texts(value: &Value) -> Result<Names, Denial> {
-    let list = value.as_array().ok_or(Denial::ClaimMalformed)?;
-    list.iter().map(|item| item.as_str().map(Into::into).ok_or(Denial::ClaimMalformed)).collect()
+fn texts(value: JsonRef<'_>) -> Result<JsonRef<'_>, Denial> {
+    let mut items = value.items().ok_or(Denial::ClaimMalformed)?;
+    items.all(|item| item.as_str().is_some()).then_some(value).ok_or(Denial::ClaimMalformed)
 }
 
 /// `{"roles": ["a", "b"]}`; Keycloak may add `verify_caller` and leaves `roles` out when empty.
-fn roles(access: &Value) -> Result<Names, Denial> {
-    let access = access.as_object().ok_or(Denial::ClaimMalformed)?;
-    access.get("roles").map_or_else(|| Ok(Box::default()), texts)
+fn access(value: JsonRef<'_>) -> Result<JsonRef<'_>, Denial> {
+    value.members().map(drop).ok_or(Denial::ClaimMalformed)?;
+    value.get("roles").map_or(Ok(value), |roles| texts(roles).map(|_| value))
+}
+
+fn holds(access: JsonRef<'_>, role: &str) -> bool {
+    let roles = access.get("roles").and_then(JsonRef::items);
+    roles.is_some_and(|mut roles| roles.any(|held| held.as_str() == Some(role)))
 }
 
 /// A `NumericDate` may have a fraction (RFC 7519 §2); it is rounded so that it never helps.
-fn time(
-    all: &Map<String, Value>,
-    name: &str,
-    round: fn(f64) -> f64,
-) -> Result<Option<UnixTime>, Denial> {
-    let Some(value) = all.get(name) else { return Ok(None) };
-    let Value::Number(number) = value else { return Err(Denial::ClaimMalformed) };
+fn time(value: JsonRef<'_>, round: fn(f64) -> f64) -> Result<UnixTime, Denial> {
     // `as` saturates from f64 to i64; a u64 beyond i64 comes as f64 too.
-    let seconds = number.as_i64().or_else(|| number.as_f64().map(|float| round(float) as i64));
-    seconds.map(|seconds| Some(UnixTime::from_secs(seconds))).ok_or(Denial::ClaimMalformed)
-}
-
-/// A BTreeMap spends up to about twice its entries; measured against the allocator's own count.
-fn members(object: &Map<String, Value>) -> usize {
-    const ENTRY: usize = size_of::<(String, Value)>() * 3 / 2;
-    object.iter().map(|(name, value)| name.len() + 16 + ENTRY + heap(value)).sum()
-}
-
-fn heap(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len() + 16,
-        Value::Array(list) => list.iter().map(|item| size_of::<Value>() * 3 / 2 + heap(item)).sum(),
-        Value::Object(object) => members(object),
-    }
+    let seconds = value.as_i64().or_else(|| value.as_f64().map(|float| round(float) as i64));
+    seconds.map(UnixTime::from_secs).ok_or(Denial::ClaimMalformed)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::super::JsonLimits;
     use super::*;
+
+    fn of(claims: &Value) -> Result<Claims, Denial> {
+        let json = Json::parse(claims.to_string().into_bytes(), JsonLimits::TOKEN).unwrap();
+        Claims::read(json)
+    }
 
     fn read(change: Value) -> Result<Claims, Denial> {
         let mut claims = json!({ "iss": "https://id", "typ": "Bearer", "exp": 100 });
         for (name, value) in change.as_object().unwrap() {
             claims[name] = value.clone();
         }
-        Claims::read(claims.as_object().unwrap().clone())
+        of(&claims)
     }
 
     #[test]
@@ -255,7 +239,7 @@ mod tests {
         let without = |name: &str| {
             let mut claims = json!({ "iss": "https://id", "typ": "Bearer", "exp": 100 });
             claims.as_object_mut().unwrap().remove(name);
-            Claims::read(claims.as_object().unwrap().clone()).err()
+            of(&claims).err()
         };
         assert_eq!(without("iss"), Some(Denial::Issuer));
         assert_eq!(without("typ"), Some(Denial::TokenType));

@@ -5,11 +5,10 @@
 //! would decode differently. Decoding them gives the claim back, exactly. Lists are joined with `,`,
 //! and a `,` inside an element is encoded.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
-
-use super::Claims;
+use super::{Claims, JsonRef};
 
 /// Where a claim stands: `email`, or inside objects as `realm_access.roles`.
 ///
@@ -26,36 +25,34 @@ impl ClaimPath {
     /// The value for a header; empty when the claim is missing, `null` or an empty list.
     pub fn value(&self, claims: &Claims) -> String {
         let mut text = String::new();
-        match find(claims.all(), &self.0) {
-            None => {}
-            Some(Value::Array(items)) => {
-                for (position, item) in items.iter().enumerate() {
+        let Some(value) = find(claims.all(), &self.0) else { return text };
+        match value.items() {
+            None => encode(&mut text, &plain(value), false),
+            Some(items) => {
+                for (position, item) in items.enumerate() {
                     if position > 0 {
                         text.push(',');
                     }
                     encode(&mut text, &plain(item), true);
                 }
             }
-            Some(value) => encode(&mut text, &plain(value), false),
         }
         text
     }
 }
 
-fn find<'a>(object: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+fn find<'a>(object: JsonRef<'a>, path: &str) -> Option<JsonRef<'a>> {
     object.get(path).or_else(|| {
-        path.rmatch_indices('.').find_map(|(dot, _)| match object.get(&path[..dot]) {
-            Some(Value::Object(inner)) => find(inner, &path[dot + 1..]),
-            _ => None,
-        })
+        path.rmatch_indices('.')
+            .find_map(|(dot, _)| find(object.get(&path[..dot])?, &path[dot + 1..]))
     })
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+fn plain(value: JsonRef<'_>) -> Cow<'_, str> {
+    match value.as_str() {
+        Some(text) => text.into(),
+        None if value.is_null() => "".into(),
+        None => value.to_string().into(),
     }
 }
 
@@ -79,15 +76,17 @@ fn encode(out: &mut String, text: &str, in_list: bool) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::super::{Json, JsonLimits};
     use super::*;
 
     fn value(path: &str, claim: Value) -> String {
         let mut claims = json!({ "iss": "i", "typ": "Bearer", "exp": 1 });
         let top = path.split('.').next().unwrap();
         claims[top] = claim;
-        let claims = Claims::read(claims.as_object().unwrap().clone()).unwrap();
+        let json = Json::parse(claims.to_string().into_bytes(), JsonLimits::TOKEN).unwrap();
+        let claims = Claims::read(json).unwrap();
         ClaimPath::new(path).value(&claims)
     }
 

@@ -9,13 +9,11 @@ mod roca;
 use std::fmt;
 use std::str::FromStr;
 
+use super::json::{Json, JsonError, JsonLimits, JsonRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use ring::{digest, signature};
-use serde_json::Value;
-
-use super::json::{JsonError, JsonLimits, parse_json};
 
 /// The signature algorithms built in (RFC 7518 §3.1, RFC 8037): asymmetric ones, without exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,12 +135,12 @@ impl Key {
         .is_ok()
     }
 
-    fn read(entry: &Value) -> Result<Self, SkipReason> {
+    fn read(entry: JsonRef<'_>) -> Result<Self, SkipReason> {
         if entry.get("d").is_some() || entry.get("k").is_some() {
             return Err("it holds a private or symmetric key");
         }
         let jwk: Jwk =
-            serde_json::from_value(entry.clone()).map_err(|_| "it is not a well-formed JWK")?;
+            serde_json::from_str(&entry.to_string()).map_err(|_| "it is not a well-formed JWK")?;
         let common = jwk.common;
         if common.public_key_use.is_some_and(|usage| usage != PublicKeyUse::Signature) {
             return Err("its use is not \"sig\"");
@@ -153,7 +151,7 @@ impl Key {
         let kid = common.key_id.ok_or("it has no kid")?;
         let public = Public::read(&jwk.algorithm)?;
         let natural = public.natural_algorithm(&jwk.algorithm);
-        let algorithm = match entry.get("alg").map(Value::as_str) {
+        let algorithm = match entry.get("alg").map(JsonRef::as_str) {
             None => natural,
             Some(name) => name.unwrap_or("").parse().map_err(|()| "its alg is not supported")?,
         };
@@ -322,16 +320,16 @@ impl KeySet {
     /// If it is not a JWKS, or holds no usable key. Single entries that cannot be used are
     /// [skipped](Self::skipped).
     pub fn parse(document: &[u8]) -> Result<Self, KeySetError> {
-        let document = parse_json(document, JsonLimits::ISSUER).map_err(KeySetError::Json)?;
-        let Some(Value::Array(entries)) = document.get("keys") else {
-            return Err(KeySetError::NotAKeySet);
-        };
+        let document =
+            Json::parse(document.to_vec(), JsonLimits::ISSUER).map_err(KeySetError::Json)?;
+        let entries = document.root().get("keys").and_then(JsonRef::items);
+        let entries = entries.ok_or(KeySetError::NotAKeySet)?;
         let mut set = Self::default();
         for entry in entries {
             match Key::read(entry) {
                 Ok(key) => set.keys.push(key),
                 Err(reason) => {
-                    let kid = entry.get("kid").and_then(Value::as_str).map(str::to_owned);
+                    let kid = entry.get("kid").and_then(JsonRef::as_str).map(str::to_owned);
                     set.skipped.push(Skipped { kid, reason });
                 }
             }

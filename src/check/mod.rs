@@ -54,7 +54,7 @@ pub use claims::{Claims, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;
 pub use identity::ClaimPath;
-pub use json::{JsonError, JsonLimits, parse_json};
+pub use json::{Json, JsonError, JsonLimits, JsonRef};
 pub use keys::{Algorithm, Key, KeyId, KeySet, KeySetError, Skipped};
 pub use policy::{Policy, Role};
 pub use realm::{AudienceRule, Realm, RealmRules, Realms, SameIssuer};

@@ -100,11 +100,13 @@ impl Policy {
 
     /// Rule 6: audience, scopes, roles.
     pub(super) fn check_rights(&self, claims: &Claims) -> Result<(), Denial> {
-        let meant_for =
-            |names: &Vec<Box<str>>| claims.audience.iter().any(|aud| names.contains(aud));
+        let meant_for = |names: &Vec<Box<str>>| {
+            claims.audience().any(|aud| names.iter().any(|name| **name == *aud))
+        };
         if !self.audience.as_ref().is_none_or(meant_for) {
             Err(Denial::Audience)
-        } else if !self.scopes.iter().all(|scope| claims.scopes.contains(scope)) {
+        } else if !self.scopes.iter().all(|wanted| claims.scopes().any(|scope| scope == &**wanted))
+        {
             Err(Denial::ScopeMissing)
         } else if !self.roles.is_empty() && !self.roles.iter().any(|role| role.held(claims)) {
             Err(Denial::RoleMissing)

@@ -40,7 +40,9 @@ impl AudienceRule {
     pub(super) fn accepts(&self, claims: &Claims) -> bool {
         match self {
             Self::InsecureAny => true,
-            Self::OneOf(names) => claims.audience.iter().any(|aud| names.contains(aud)),
+            Self::OneOf(names) => {
+                claims.audience().any(|aud| names.iter().any(|name| **name == *aud))
+            }
         }
     }
 }

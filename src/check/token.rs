@@ -5,9 +5,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
-use serde_json::{Map, Value};
 
-use super::json::{JsonLimits, parse_json};
+use super::json::{Json, JsonLimits};
 use super::{Algorithm, Denial};
 
 /// An access token as it came, not verified. It cannot be printed.
@@ -75,8 +74,9 @@ const MAX_HEADER: usize = 4 * 1024;
 /// keys that the sender chose: they are never read.
 pub(super) struct JoseHeader {
     pub(super) algorithm: Algorithm,
-    pub(super) key_id: Option<String>,
-    pub(super) kind: Option<String>,
+    json: Json,
+    key_id: Option<u32>,
+    kind: Option<u32>,
 }
 
 /// A token taken apart, its signature not yet checked.
@@ -105,7 +105,7 @@ impl<'a> Jws<'a> {
             return Err(Denial::TokenMalformed);
         }
         Ok(Self {
-            header: JoseHeader::read(object(&decode(header)?)?)?,
+            header: JoseHeader::read(object(decode(header)?)?)?,
             payload: decode(payload)?,
             signature: decode(signature)?,
             signed: &text.as_bytes()[..header.len() + 1 + payload.len()],
@@ -114,23 +114,32 @@ impl<'a> Jws<'a> {
 }
 
 impl JoseHeader {
-    fn read(mut members: Map<String, Value>) -> Result<Self, Denial> {
-        let mut text = |name: &str| match members.remove(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Denial::TokenMalformed),
-        };
-        let (algorithm, key_id, kind) = (text("alg")?, text("kid")?, text("typ")?);
-        if members.contains_key("crit") {
-            return Err(Denial::CriticalHeader);
-        }
-        // RFC 7797: an unencoded payload is another signing input, and only `crit` announces it.
-        if members.contains_key("b64") {
-            return Err(Denial::CriticalHeader);
+    fn read(json: Json) -> Result<Self, Denial> {
+        let (mut algorithm, mut key_id, mut kind) = (None, None, None);
+        for (name, value) in json.root().members().ok_or(Denial::TokenMalformed)? {
+            let text = value.as_str();
+            match name {
+                "alg" => algorithm = Some(text.ok_or(Denial::TokenMalformed)?),
+                "kid" => key_id = Some(text.map(|_| value.place()).ok_or(Denial::TokenMalformed)?),
+                "typ" => kind = Some(text.map(|_| value.place()).ok_or(Denial::TokenMalformed)?),
+                // RFC 7797: an unencoded payload is another signing input, announced by `crit`.
+                "crit" | "b64" => return Err(Denial::CriticalHeader),
+                _ => {}
+            }
         }
         let algorithm = algorithm.ok_or(Denial::TokenMalformed)?;
         let algorithm = algorithm.parse().map_err(|()| Denial::AlgorithmForbidden)?;
-        Ok(Self { algorithm, key_id, kind })
+        Ok(Self { algorithm, key_id, kind, json })
+    }
+
+    /// `kid`.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.key_id.and_then(|place| self.json.at(place).as_str())
+    }
+
+    /// `typ`.
+    pub(super) fn kind(&self) -> Option<&str> {
+        self.kind.and_then(|place| self.json.at(place).as_str())
     }
 }
 
@@ -141,11 +150,10 @@ fn decode(part: &str) -> Result<Vec<u8>, Denial> {
 }
 
 /// Header and payload are both JSON objects.
-pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, Denial> {
-    match parse_json(json, JsonLimits::TOKEN) {
-        Ok(Value::Object(members)) => Ok(members),
-        _ => Err(Denial::TokenMalformed),
-    }
+pub(super) fn object(json: Vec<u8>) -> Result<Json, Denial> {
+    let json = Json::parse(json, JsonLimits::TOKEN).map_err(|_| Denial::TokenMalformed)?;
+    json.root().members().map(drop).ok_or(Denial::TokenMalformed)?;
+    Ok(json)
 }
 
 #[cfg(test)]
@@ -159,7 +167,7 @@ mod tests {
 
     fn denial(token: &str) -> Option<Denial> {
         let jws = Jws::parse(RawToken::new(token), Limits::default());
-        jws.and_then(|jws| object(&jws.payload)).err()
+        jws.and_then(|jws| object(jws.payload)).err()
     }
 
     #[test]
@@ -167,7 +175,7 @@ mod tests {
         let text = token(r#"{"alg":"RS256","kid":"k","typ":"JWT"}"#, r#"{"a":1}"#);
         let jws = Jws::parse(RawToken::new(&text), Limits::default()).ok().unwrap();
         assert_eq!(jws.header.algorithm, Algorithm::RS256);
-        assert_eq!(jws.header.key_id.as_deref(), Some("k"));
+        assert_eq!(jws.header.key_id(), Some("k"));
         assert_eq!(jws.signature, b"signature");
         assert_eq!(jws.signed, text.rsplit_once('.').unwrap().0.as_bytes());
     }

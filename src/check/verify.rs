@@ -83,7 +83,7 @@ pub fn verify(
         Ok(parts) => parts,
         Err(denial) => return Verification::Reject { denial, realm: None },
     };
-    let place = realms.place_of(&claims.issuer).filter(|place| policy.accepts_realm(*place));
+    let place = realms.place_of(claims.issuer()).filter(|place| policy.accepts_realm(*place));
     let Some((place, realm)) = place.and_then(|place| Some((place, realms.get(place)?))) else {
         return Verification::Reject { denial: Denial::Issuer, realm: None };
     };
@@ -92,8 +92,8 @@ pub fn verify(
 }
 
 fn read(token: RawToken<'_>, limits: Limits) -> Result<(Jws<'_>, Claims), Denial> {
-    let jws = Jws::parse(token, limits)?;
-    let claims = Claims::read(object(&jws.payload)?)?;
+    let mut jws = Jws::parse(token, limits)?;
+    let claims = Claims::read(object(std::mem::take(&mut jws.payload))?)?;
     Ok((jws, claims))
 }
 
@@ -109,19 +109,21 @@ fn prove(
     if !rules.algorithms.contains(&header.algorithm) {
         return Err(Denial::AlgorithmForbidden);
     }
-    if !rules.accepts_header_type(header.kind.as_deref()) {
+    if !rules.accepts_header_type(header.kind()) {
         return Err(Denial::HeaderType);
     }
     rules.check_times(&claims, now)?;
 
-    let kid = header.key_id.ok_or(Denial::KeyIdMissing)?;
+    let kid = header.key_id().ok_or(Denial::KeyIdMissing)?;
+    let needs =
+        |has_keys| Verification::Needs(Lookup { realm: place, kid: kid.to_owned(), has_keys });
     let Some(keys) = realm.keys(now) else {
-        return Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: false }));
+        return Ok(needs(false));
     };
-    match signed_by(keys, &kid, header.algorithm, signed, &signature) {
+    match signed_by(keys, kid, header.algorithm, signed, &signature) {
         Some(Ok(key)) => Ok(Verification::Verified(Verified { realm: place, key, claims })),
         Some(Err(denial)) => Err(denial),
-        None => Ok(Verification::Needs(Lookup { realm: place, kid, has_keys: true })),
+        None => Ok(needs(true)),
     }
 }
 

@@ -1,12 +1,11 @@
 //! Where a realm's keys are: OpenID Connect Discovery 1.0 §4, RFC 8414 §3.
 
 use reqwest::Client;
-use serde_json::Value;
 use url::Url;
 
 use super::IssuerSettings;
 use super::http::{FetchError, check_secure, get};
-use crate::check::{JsonLimits, parse_json};
+use crate::check::{Json, JsonLimits, JsonRef};
 
 /// Asks for the metadata and gives the address of the JWKS.
 pub(super) async fn jwks_uri(
@@ -15,8 +14,8 @@ pub(super) async fn jwks_uri(
 ) -> Result<Url, FetchError> {
     let url = metadata_url(settings)?;
     let body = get(client, &url).await?;
-    let metadata = parse_json(&body, JsonLimits::ISSUER).map_err(FetchError::Malformed)?;
-    let text = |name: &str| metadata.get(name).and_then(Value::as_str);
+    let metadata = Json::parse(body, JsonLimits::ISSUER).map_err(FetchError::Malformed)?;
+    let text = |name: &str| metadata.root().get(name).and_then(JsonRef::as_str);
 
     // RFC 8414 §3.3: identical, or the metadata MUST NOT be used.
     match text("issuer") {
