@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     /// Without a file: the realm's URL, exactly as it stands in `iss`
     #[arg(long, value_name = "URL", conflicts_with = "config", requires = "audience")]
     issuer: Option<String>,
-    /// Without a file: what `aud` must hold
+    /// Without a file: what `aud` must hold; may be given again for others (no commas)
     #[arg(long, value_name = "NAME", conflicts_with = "config", requires = "issuer")]
     audience: Vec<String>,
     /// Without a file: where edges ask [default: 127.0.0.1:9180]
@@ -96,7 +96,7 @@ impl Serve {
         let mut document = toml::Table::new();
         document.insert("server".into(), server.into());
         document.insert("realm".into(), toml::Value::Array(vec![realm.into()]));
-        Config::parse(&document.to_string(), "command line")
+        Config::parse(&document.to_string(), "command line").map_err(ConfigErrors::as_flags)
     }
 }
 

@@ -37,8 +37,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::CheckConfig { config } => match Config::load(&config) {
-            Ok(_) => {
+            Ok(good) => {
                 println!("{}: good", config.display());
+                good.summary().iter().for_each(|line| println!("  {line}"));
                 ExitCode::SUCCESS
             }
             Err(errors) => fail(FAILED, &errors),

@@ -16,9 +16,13 @@ pub(crate) async fn serve(
     config: Config,
     load: impl Fn() -> Option<Loaded>,
 ) -> Result<(), DemoError> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    for line in config.summary() {
+        tracing::info!("{line}");
+    }
     let server = Server::start(config).await?;
     for address in server.addresses() {
-        tracing::info!(%address, "listening for edges");
+        tracing::info!(%address, "listening for nginx: /auth, /auth/POLICY");
     }
     let admin = server.admin();
     tracing::info!(address = %admin, "listening for /healthz, /readyz, /metrics, /version");
@@ -69,9 +73,12 @@ fn reload_now(server: &Server, loaded: Option<Loaded>) {
         }
     };
     match result {
-        Ok(()) => tracing::info!(
-            "reloaded the configuration; addresses, socket mode and cache size stay until a restart"
-        ),
+        Ok(waiting) => {
+            tracing::info!("reloaded the configuration");
+            for setting in waiting {
+                tracing::warn!("{setting} has changed: it takes effect with the next start");
+            }
+        }
         Err(errors) => {
             tracing::error!(
                 "the old configuration stays in force, the new one is wrong:\n{errors}"

@@ -324,7 +324,10 @@ fn plain_http_is_for_this_machine_or_on_purpose() {
 #[test]
 fn an_unreadable_file_says_so() {
     let error = Config::load("/nonexistent/vidimus.toml".as_ref()).unwrap_err().to_string();
-    assert!(error.starts_with("/nonexistent/vidimus.toml: found No such file"), "{error}");
+    assert!(
+        error.starts_with("/nonexistent/vidimus.toml: cannot be read: No such file"),
+        "{error}"
+    );
 }
 
 #[test]

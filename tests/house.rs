@@ -122,8 +122,9 @@ fn the_map_names_every_file() {
 fn every_reason_and_every_series_is_documented() {
     let readme = read(&root().join("README.md"));
     for denial in Denial::ALL {
-        let label = denial.answer().label;
-        assert!(readme.contains(&format!("`{label}`")), "README.md does not explain `{label}`");
+        let (label, sentence) = (denial.answer().label, denial.answer().description);
+        let row = |line: &str| line.contains(&format!("`{label}`")) && line.contains(sentence);
+        assert!(readme.lines().any(row), "README.md does not explain `{label}`, {sentence:?}");
     }
     let metrics = read(&root().join("src/telemetry/metrics.rs"));
     let names =

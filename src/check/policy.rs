@@ -1,5 +1,6 @@
 //! What a policy asks of a token. Typed and immutable: made once, when the configuration is read.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{ClaimPath, Claims, Denial};
@@ -31,6 +32,15 @@ pub enum Role {
         /// The role's name.
         role: Box<str>,
     },
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Realm(role) => write!(f, "realm role {role:?}"),
+            Self::Client { client, role } => write!(f, "role {role:?} of client {client:?}"),
+        }
+    }
 }
 
 impl Role {

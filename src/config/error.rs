@@ -29,15 +29,19 @@ impl ConfigErrors {
     }
 
     pub(super) fn unreadable(name: &str, error: &std::io::Error) -> Self {
-        let allowed =
-            "a TOML file that this user may read; `vidimus help serve` shows how to go without";
-        let error = ConfigError {
-            line: 0,
-            path: String::new(),
-            found: error.to_string(),
-            allowed: allowed.into(),
-        };
+        let found = format!("cannot be read: {error}");
+        let error = ConfigError { line: 0, path: String::new(), found, allowed: String::new() };
         Self { name: name.to_owned(), errors: vec![error] }
+    }
+
+    /// The same mistakes in settings that came from flags.
+    pub fn as_flags(mut self) -> Self {
+        for error in &mut self.errors {
+            let key = error.path.rsplit('.').next().unwrap_or_default();
+            error.path = format!("--{}", key.split('[').next().unwrap_or_default());
+            error.line = 0;
+        }
+        self
     }
 
     /// The mistakes.
@@ -61,7 +65,10 @@ impl fmt::Display for ConfigErrors {
             if !path.is_empty() {
                 write!(f, " {path}:")?;
             }
-            write!(f, " found {found}; allowed: {allowed}")?;
+            match allowed.is_empty() {
+                true => write!(f, " {found}")?,
+                false => write!(f, " found {found}; allowed: {allowed}")?,
+            }
         }
         Ok(())
     }

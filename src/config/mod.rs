@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub use error::{ConfigError, ConfigErrors};
 
+use crate::check::AudienceRule;
 use crate::edge::EdgeSettings;
 use crate::gate::Rules;
 use crate::issuer::IssuerSettings;
@@ -57,6 +58,47 @@ impl Config {
             Ok(text) => Self::parse(&text, &name),
             Err(error) => Err(ConfigErrors::unreadable(&name, &error)),
         }
+    }
+
+    /// What was understood, a line for each realm and policy, and what is easily overlooked.
+    pub fn summary(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (rules, issuer) in self.rules.realms.iter().zip(&self.issuers) {
+            let audience = match &rules.audience {
+                AudienceRule::OneOf(names) => names.join(" or "),
+                AudienceRule::InsecureAny => "ANY (insecure_any_audience)".into(),
+            };
+            let by = issuer
+                .fetch_base
+                .as_ref()
+                .map_or(String::new(), |base| format!(", asked at {base}"));
+            lines.push(format!(
+                "realm {}: issuer {}, audience {audience}{by}",
+                rules.name, rules.issuer
+            ));
+        }
+        for policy in &self.rules.policies {
+            let realms = self.rules.realms.iter().enumerate();
+            let realms = realms.filter(|(place, _)| policy.accepts_realm(*place));
+            let realms: Vec<_> = realms.map(|(_, rules)| &*rules.name).collect();
+            let mut line = format!("policy {}: realms {}", policy.name(), realms.join(", "));
+            if let Some(audience) = &policy.audience {
+                line += &format!("; audience {}", audience.join(" or "));
+            }
+            if !policy.scopes.is_empty() {
+                line += &format!("; scopes {}", policy.scopes.join(" and "));
+            }
+            let roles: Vec<_> = policy.roles.iter().map(ToString::to_string).collect();
+            if !roles.is_empty() {
+                line += &format!("; {}", roles.join(" or "));
+            }
+            lines.push(line);
+        }
+        if !self.rules.policies.iter().any(|policy| policy.name() == "default") {
+            lines
+                .push("note: there is no policy \"default\", so /auth is answered with 403".into());
+        }
+        lines
     }
 
     /// Reads a text; `name` is what its mistakes are reported under.

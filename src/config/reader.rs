@@ -35,7 +35,7 @@ pub(super) struct At<T> {
 /// Reads the syntax.
 pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section<'a>> {
     let (table, mistakes) = DeTable::parse_recoverable(text);
-    for mistake in &mistakes {
+    for mistake in mistakes.iter().take(MAX_SYNTAX_MISTAKES) {
         errors.push(ConfigError {
             line: mistake.span().map_or(0, |span| line(text, &span)),
             path: String::new(),
@@ -52,6 +52,9 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
         known: Vec::new(),
     })
 }
+
+/// A file that is no TOML at all would otherwise fill the screen.
+const MAX_SYNTAX_MISTAKES: usize = 10;
 
 fn line(text: &str, span: &Range<usize>) -> usize {
     text.as_bytes()[..span.start.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
@@ -101,11 +104,21 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn text(&mut self, key: &'static str, errors: &mut Errors) -> Option<At<String>> {
+        self.text_like(key, "text in quotes", errors)
+    }
+
+    /// Text of a certain form, such as a time: a bare number is then told the form at once.
+    pub(super) fn text_like(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        errors: &mut Errors,
+    ) -> Option<At<String>> {
         let at = self.take(key)?;
         match &at.value {
             DeValue::String(text) => Some(at.with(text.to_string())),
             other => {
-                errors.push(at.error(describe(other), "text in quotes"));
+                errors.push(at.error(describe(other), allowed));
                 None
             }
         }
@@ -175,17 +188,17 @@ impl<'a> Section<'a> {
         range: Range<Duration>,
         errors: &mut Errors,
     ) -> Duration {
-        let Some(at) = self.text(key, errors) else { return default };
+        let (from, to) = (range.start, range.end);
+        let allowed = format!(
+            "a time from \"{}\" to \"{}\", such as \"{}\"",
+            humantime::format_duration(from),
+            humantime::format_duration(to),
+            humantime::format_duration(default)
+        );
+        let Some(at) = self.text_like(key, &allowed, errors) else { return default };
         match humantime::parse_duration(&at.value) {
-            Ok(duration) if range.contains(&duration) || duration == range.end => duration,
+            Ok(duration) if (from..=to).contains(&duration) => duration,
             _ => {
-                let (from, to) = (range.start, range.end);
-                let allowed = format!(
-                    "a time from \"{}\" to \"{}\", such as \"{}\"",
-                    humantime::format_duration(from),
-                    humantime::format_duration(to),
-                    humantime::format_duration(default)
-                );
                 errors.push(at.error(format_args!("{:?}", at.value), allowed));
                 default
             }
@@ -200,13 +213,12 @@ impl<'a> Section<'a> {
         errors: &mut Errors,
     ) -> u64 {
         let bytes = |text: &str| text.parse::<bytesize::ByteSize>().map_or(0, |size| size.as_u64());
-        let Some(at) = self.text(key, errors) else { return bytes(default) };
+        let allowed = format!("a size from {:?} to {:?}, such as {default:?}", range[0], range[1]);
+        let Some(at) = self.text_like(key, &allowed, errors) else { return bytes(default) };
         let size = at.value.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
         match size.filter(|size| (bytes(range[0])..=bytes(range[1])).contains(size)) {
             Some(size) => size,
             None => {
-                let allowed =
-                    format!("a size from {:?} to {:?}, such as {default:?}", range[0], range[1]);
                 errors.push(at.error(format_args!("{:?}", at.value), allowed));
                 bytes(default)
             }
@@ -240,7 +252,8 @@ impl<'a> Section<'a> {
         let (path, here) = (at.path.clone(), at.line);
         let DeValue::Array(items) = at.value else {
             let place = At { value: (), path, line: here };
-            errors.push(place.error(describe(&at.value), format!("tables: [[{key}]]")));
+            let allowed = format!("[[{key}]] with two brackets: there may be several");
+            errors.push(place.error(describe(&at.value), allowed));
             return Vec::new();
         };
         let mut sections = Vec::new();

@@ -86,7 +86,9 @@ pub(super) fn read(
     if let Some(asked) = asked
         && let Err(error) = crate::issuer::check_secure(asked, insecure_http)
     {
-        errors.push(asked_at.error(error, "https, or http to this machine"));
+        let found = format!("{asked}: {error}");
+        let allowed = "https; http to this machine; or insecure_http = true beside it";
+        errors.push(asked_at.error(found, allowed));
     }
 
     let ca_file = realm.text("ca_file", errors);

@@ -83,14 +83,13 @@ fn server(mut server: Section<'_>, errors: &mut Errors) -> (ServerSettings, Trus
                 .push(place.error(format_args!("the admin address {address}"), "another address"));
         }
     }
-    let socket_mode = match server.text("socket_mode", errors) {
+    const MODE: &str = "file permissions in octal, such as \"0660\" (owner and group connect)";
+    let socket_mode = match server.text_like("socket_mode", MODE, errors) {
         None => 0o660,
         Some(at) => match u32::from_str_radix(&at.value, 8) {
             Ok(mode) if mode <= 0o777 => mode,
             _ => {
-                let allowed =
-                    "file permissions in octal, such as \"0660\" (owner and group connect)";
-                errors.push(at.error(format_args!("{:?}", at.value), allowed));
+                errors.push(at.error(format_args!("{:?}", at.value), MODE));
                 0o660
             }
         },

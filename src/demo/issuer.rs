@@ -4,6 +4,7 @@
 //! machine only and gives a token to whoever knows the sample client: it is no identity provider.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,8 +100,12 @@ impl Issuer {
     /// # Errors
     /// Without randomness.
     pub fn fresh_keys() -> Result<Vec<SigningKey>, KeyError> {
-        let new = |kid, algorithm| SigningKey::generate(kid, algorithm);
-        Ok(vec![new("demo-es256", Algorithm::ES256)?, new("demo-eddsa", Algorithm::EdDSA)?])
+        // New key ids with each start: whoever still holds the last demo's keys fetches again.
+        let run = format!("{:08x}", RandomState::new().hash_one(()) as u32);
+        let new = |algorithm: Algorithm| {
+            SigningKey::generate(&format!("demo-{run}-{}", algorithm.name()), algorithm)
+        };
+        Ok(vec![new(Algorithm::ES256)?, new(Algorithm::EdDSA)?])
     }
 
     /// Its `iss`.

@@ -48,7 +48,7 @@ pub struct CacheStats {
     pub misses: u64,
     /// Bad signatures not checked again.
     pub refusal_hits: u64,
-    /// Proofs held; settles a moment after a change.
+    /// Proofs held.
     pub entries: u64,
     /// About how much memory they take.
     pub bytes: u64,
@@ -114,6 +114,7 @@ impl TokenCache {
     }
 
     pub(super) fn stats(&self) -> CacheStats {
+        self.proofs.run_pending_tasks(); // moka counts late
         CacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),

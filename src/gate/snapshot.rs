@@ -120,8 +120,9 @@ impl Live {
             }
             new
         });
-        if self.current.load().realms.iter().all(|realm| realm.last_keys().is_some()) {
-            self.was_ready.store(true, Ordering::Relaxed);
+        let ready = self.current.load().realms.iter().all(|realm| realm.last_keys().is_some());
+        if ready && !self.was_ready.swap(true, Ordering::Relaxed) {
+            tracing::info!("ready: every realm has keys");
         }
     }
 }

@@ -4,16 +4,19 @@ use reqwest::Client;
 use url::Url;
 
 use super::IssuerSettings;
-use super::http::{FetchError, check_secure, get};
+use super::http::{Failure, FetchError, check_secure, get};
 use crate::check::{Json, JsonLimits, JsonRef};
 
 /// Asks for the metadata and gives the address of the JWKS.
-pub(super) async fn jwks_uri(
-    client: &Client,
-    settings: &IssuerSettings,
-) -> Result<Url, FetchError> {
+pub(super) async fn jwks_uri(client: &Client, settings: &IssuerSettings) -> Result<Url, Failure> {
     let url = metadata_url(settings)?;
     let body = get(client, &url).await?;
+    let jwks = read(body, settings).map_err(|error| error.at(&url))?;
+    check_secure(&jwks, settings.insecure_http).map_err(|error| error.at(&jwks))?;
+    Ok(jwks)
+}
+
+fn read(body: Vec<u8>, settings: &IssuerSettings) -> Result<Url, FetchError> {
     let metadata = Json::parse(body, JsonLimits::ISSUER).map_err(FetchError::Malformed)?;
     let text = |name: &str| metadata.root().get(name).and_then(JsonRef::as_str);
 
@@ -25,9 +28,7 @@ pub(super) async fn jwks_uri(
     }
     let jwks = text("jwks_uri").ok_or(FetchError::Metadata("lack `jwks_uri`"))?;
     let jwks = Url::parse(jwks).map_err(|_| FetchError::Metadata("have a bad `jwks_uri`"))?;
-    let jwks = inside(jwks, settings);
-    check_secure(&jwks, settings.insecure_http)?;
-    Ok(jwks)
+    Ok(inside(jwks, settings))
 }
 
 fn metadata_url(settings: &IssuerSettings) -> Result<Url, FetchError> {

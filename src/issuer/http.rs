@@ -45,7 +45,7 @@ pub enum FetchError {
     /// The metadata are another issuer's.
     OtherIssuer(String),
     /// Plain http to another machine.
-    Insecure(String),
+    Insecure,
     /// The JWKS cannot be used.
     Keys(KeySetError),
 }
@@ -64,7 +64,7 @@ impl FetchError {
             Self::Malformed(_) => "malformed",
             Self::Metadata(_) => "metadata",
             Self::OtherIssuer(_) => "other_issuer",
-            Self::Insecure(_) => "insecure",
+            Self::Insecure => "insecure",
             Self::Keys(_) => "keys",
         }
     }
@@ -76,6 +76,11 @@ impl fmt::Display for FetchError {
             Self::Connect(why) => write!(f, "cannot connect: {why}"),
             Self::Timeout => write!(f, "no answer within {} s", TIMEOUT.as_secs()),
             Self::Broken(why) => write!(f, "the connection broke: {why}"),
+            Self::Status(404) => write!(
+                f,
+                "it answered 404: is the realm's name right, and does Keycloak have a path prefix such \
+                 as /auth?"
+            ),
             Self::Status(status) => write!(f, "it answered {status}, not 200"),
             Self::Redirect(status) => write!(f, "it answered {status}: redirects are not followed"),
             Self::TooLarge => write!(f, "its answer is larger than 1 MiB"),
@@ -87,16 +92,41 @@ impl fmt::Display for FetchError {
                 "its metadata are those of issuer {found:?}: set `issuer` to exactly that, if it is \
                  the issuer that you mean"
             ),
-            Self::Insecure(url) => write!(
-                f,
-                "{url} is plain http to another machine: use https, or set insecure_http = true"
-            ),
+            Self::Insecure => write!(f, "plain http to another machine"),
             Self::Keys(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for FetchError {}
+
+/// What was asked, and how it failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) url: Option<Url>,
+    pub(super) error: FetchError,
+}
+
+impl FetchError {
+    pub(super) fn at(self, url: &Url) -> Failure {
+        Failure { url: Some(url.clone()), error: self }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self { url: None, error }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.url {
+            Some(url) => write!(f, "{url}: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
 
 /// Builds the client of one trust store.
 ///
@@ -150,7 +180,7 @@ pub fn check_secure(url: &Url, insecure_http: bool) -> Result<(), FetchError> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if is_loopback(url) || insecure_http => Ok(()),
-        "http" => Err(FetchError::Insecure(url.to_string())),
+        "http" => Err(FetchError::Insecure),
         _ => Err(FetchError::Metadata("name a URL that is neither https nor http")),
     }
 }
@@ -166,7 +196,11 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 /// The body of a 200 answer that claims to be JSON, or at least nothing else.
-pub(super) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, Failure> {
+    body(client, url).await.map_err(|error| error.at(url))
+}
+
+async fn body(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
     let request = client.get(url.clone()).header(ACCEPT, "application/json");
     let answer = request.send().await.map_err(broken)?;
     match answer.status() {
@@ -207,5 +241,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    match cause.to_string() {
+        tls if tls.contains("InvalidContentType") => {
+            "something answers there that is not TLS; is it plain http?".into()
+        }
+        other => other,
+    }
 }

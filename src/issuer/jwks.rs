@@ -12,7 +12,7 @@ use url::Url;
 
 use super::IssuerSettings;
 use super::discovery::jwks_uri;
-use super::http::{FetchError, get};
+use super::http::{Failure, FetchError, get};
 use super::round::{Rounds, Step};
 use crate::check::KeySet;
 use crate::gate::{Live, Refresh};
@@ -120,13 +120,13 @@ impl Realm {
         client: &Client,
         uri: &mut Option<Url>,
         scheduled: bool,
-    ) -> Result<Arc<KeySet>, FetchError> {
+    ) -> Result<Arc<KeySet>, Failure> {
         let known = match uri.take() {
             Some(known) if !scheduled => known,
             _ => jwks_uri(client, &self.settings).await?,
         };
         let body = get(client, &known).await?;
-        let keys = KeySet::parse(&body).map_err(FetchError::Keys)?;
+        let keys = KeySet::parse(&body).map_err(|error| FetchError::Keys(error).at(&known))?;
         *uri = Some(known);
         Ok(Arc::new(keys))
     }
@@ -137,13 +137,15 @@ impl Realm {
         let snapshot = live.load();
         let place = snapshot.realms().place_of(&self.settings.issuer);
         let known = place.and_then(|place| snapshot.realms().get(place)?.last_keys());
+        let what =
+            if known.is_none() { "the realm's signing keys" } else { "signing keys have changed" };
         if known.is_none_or(|known| !known.same_keys(keys)) {
             let skipped: Vec<_> = keys
                 .skipped()
                 .iter()
                 .map(|s| (s.kid.as_deref().unwrap_or("-"), s.reason))
                 .collect();
-            tracing::info!(realm, keys = ?keys.keys(), ?skipped, "signing keys have changed");
+            tracing::info!(realm, keys = ?keys.keys(), ?skipped, "{what}");
         } else if failures > 0 {
             tracing::info!(realm, failures, "the issuer is reachable again");
         } else {
@@ -151,23 +153,26 @@ impl Realm {
         }
     }
 
-    fn complain(&self, error: &FetchError, live: &Live, failures: u32) {
-        *lock(&self.outcomes).entry(error.label()).or_default() += 1;
+    fn complain(&self, failure: &Failure, live: &Live, failures: u32) {
+        *lock(&self.outcomes).entry(failure.error.label()).or_default() += 1;
         let (realm, issuer) = (&*self.settings.name, &*self.settings.issuer);
         let snapshot = live.load();
         let place = snapshot.realms().place_of(issuer);
         let realm_state = place.and_then(|place| snapshot.realms().get(place));
         let what_works = match realm_state.map(|realm| (realm.keys(live.now()), realm.fetched())) {
-            Some((Some(_), Some(_))) => "its last good keys stay in use",
+            Some((Some(_), Some(_))) => "the realm's last good keys stay in use",
             Some((None, Some(_))) => {
-                "its last good keys are too old: its tokens are answered with 503"
+                "the realm's last good keys are too old: its tokens are answered with 503"
             }
-            _ => {
-                "it has no keys yet: its tokens are answered with 503; other realms are not touched"
-            }
+            _ => "the realm has no keys yet: its tokens are answered with 503",
         };
         let attempt = failures + 1;
-        tracing::warn!(realm, issuer, attempt, "cannot fetch signing keys: {error}; {what_works}");
+        tracing::warn!(
+            realm,
+            issuer,
+            attempt,
+            "cannot fetch signing keys: {failure}; {what_works}"
+        );
     }
 }
 

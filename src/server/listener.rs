@@ -25,7 +25,7 @@ impl FromStr for ListenAddr {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         match text.strip_prefix("unix:") {
-            Some("") => Err(()),
+            Some(path) if path.is_empty() || path.ends_with('/') => Err(()),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text.parse().map(Self::Tcp).map_err(|_| ()),
         }
@@ -82,7 +82,8 @@ impl Listener {
             ListenAddr::Tcp(socket) => match TcpListener::bind(socket).await {
                 Ok(listener) => Ok(Self::Tcp(listener)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(fail(
-                    "another process listens there; stop it or choose another port".into(),
+                    "another process listens there; stop it, or choose another address (listen)"
+                        .into(),
                 )),
                 Err(error) => Err(fail(error.to_string())),
             },
@@ -154,7 +155,9 @@ fn clear_stale(path: &Path) -> Result<(), String> {
                 .map_err(|error| format!("cannot remove the old one: {error}"))
         }
         Err(error) => Err(format!("cannot tell whether another process listens there: {error}")),
-        Ok(_) => Err("another process listens there; stop it or choose another path".into()),
+        Ok(_) => {
+            Err("another process listens there; stop it, or choose another path (listen)".into())
+        }
     }
 }
 
@@ -173,7 +176,16 @@ mod tests {
         {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
-        for text in ["", "9180", "localhost:9180", ":9180", "unix:", "/run/x.sock", "127.0.0.1"] {
+        for text in [
+            "",
+            "9180",
+            "localhost:9180",
+            ":9180",
+            "unix:",
+            "unix:/run/",
+            "/run/x.sock",
+            "127.0.0.1",
+        ] {
             assert!(text.parse::<ListenAddr>().is_err(), "{text}");
         }
     }

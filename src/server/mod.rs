@@ -17,7 +17,7 @@ use hyper::body::{Bytes, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, ServerSettings};
 use crate::edge::forwarded::Peer;
 use crate::edge::{EdgeSettings, auth_request};
 use crate::gate::{Gate, Live, SystemClock};
@@ -36,7 +36,8 @@ pub struct Server {
     slots: Arc<Semaphore>,
     connections: u32,
     drain: watch::Sender<bool>,
-    drain_timeout: Duration,
+    settings: ServerSettings,
+    cache_bytes: u64,
     addresses: Vec<ListenAddr>,
     admin: SocketAddr,
     accepting: Vec<tokio::task::JoinHandle<()>>,
@@ -71,8 +72,8 @@ impl fmt::Display for StartError {
             Self::Bind(error) => error.fmt(f),
             Self::Admin(address, error) if error.kind() == std::io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot listen at {address} (admin): another process listens there; stop it or \
-                 choose another port"
+                "cannot listen at {address}: another process listens there; stop it, or choose \
+                 another address (admin)"
             ),
             Self::Admin(address, error) => write!(f, "cannot listen at {address} (admin): {error}"),
             Self::Client(error) => error.fmt(f),
@@ -140,7 +141,8 @@ impl Server {
             slots,
             connections: u32::try_from(bounds.connections).unwrap_or(u32::MAX),
             drain,
-            drain_timeout: config.server.drain_timeout,
+            settings: config.server,
+            cache_bytes: config.cache_bytes,
             addresses,
             admin,
         })
@@ -161,25 +163,34 @@ impl Server {
         &self.app.gate
     }
 
-    /// Takes over realms, policies, sources and trusted proxies of another configuration at once.
-    /// Addresses and the size of the cache stay as they are until the next start.
+    /// Takes over realms, policies, `[token]` and trusted proxies of another configuration at once.
+    /// The rest of `[server]`, and `[cache]`, wait for the next start: the keys among them that have
+    /// changed are told.
     ///
     /// # Errors
     /// If a `ca_file` cannot be used; then nothing changes.
-    pub fn reload(&self, config: Config) -> Result<(), StartError> {
+    pub fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
         let result = self.try_reload(config);
         let outcome = if result.is_ok() { "ok" } else { "failed" };
         self.app.metrics.reloads.with_label_values(&[outcome]).inc();
         result
     }
 
-    fn try_reload(&self, config: Config) -> Result<(), StartError> {
+    fn try_reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
         let plan = Plan::prepare(config.issuers).map_err(StartError::Client)?;
         let live = self.app.gate.live();
         live.replace_rules(config.rules).map_err(StartError::SameIssuer)?;
         self.issuers.replace(plan);
         self.app.settings.store(Arc::new(config.edge));
-        Ok(())
+        let (old, new) = (&self.settings, &config.server);
+        let waiting = [
+            ("server.listen", old.listen != new.listen),
+            ("server.admin", old.admin != new.admin),
+            ("server.socket_mode", old.socket_mode != new.socket_mode),
+            ("server.drain_timeout", old.drain_timeout != new.drain_timeout),
+            ("cache.max_bytes", self.cache_bytes != config.cache_bytes),
+        ];
+        Ok(waiting.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect())
     }
 
     /// Counts a reload that failed before it came here.
@@ -196,7 +207,9 @@ impl Server {
             let _ = listener.await; // its socket is closed, and its file gone, from here on
         }
         // Every connection holds a slot: having all of them means that none is left.
-        timeout(self.drain_timeout, self.slots.acquire_many(self.connections)).await.is_ok()
+        timeout(self.settings.drain_timeout, self.slots.acquire_many(self.connections))
+            .await
+            .is_ok()
     }
 }
 

@@ -125,7 +125,7 @@ impl Metrics {
         let (snapshot, now) = (gate.live().load(), gate.live().now());
         for realm in snapshot.realms().iter() {
             let name: &[&str] = &[&realm.rules().name];
-            let keys = realm.last_keys().map_or(0, |keys| keys.keys().len());
+            let keys = realm.keys(now).map_or(0, |keys| keys.keys().len());
             self.jwks_keys.with_label_values(name).set(i64::try_from(keys).unwrap_or(i64::MAX));
             if let Some(fetched) = realm.fetched() {
                 let age: Gauge = self.jwks_age.with_label_values(name);

@@ -7,10 +7,10 @@
 pub mod metrics;
 mod once;
 
-use std::fmt;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::SubscriberBuilder;
 
 pub use once::Seldom;
@@ -40,13 +40,48 @@ impl FromStr for LogFormat {
 /// Starts logging for the process; called once, by `main`.
 ///
 /// # Errors
-/// If `level` is none: `info`, `debug`, or a filter such as `info,vidimus=debug`.
-pub fn start_logs(format: LogFormat, level: &str, colour: bool) -> Result<(), impl fmt::Display> {
-    let filter = EnvFilter::builder().parse(level)?;
+/// If `level` is none: `info`, `debug`, or with parts, such as `info,vidimus::issuer=debug`. A level
+/// alone is Vidimus' own; the libraries below then only warn.
+pub fn start_logs(format: LogFormat, level: &str, colour: bool) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(filter(level)?).map_err(|error| error.to_string())?;
     let logs = SubscriberBuilder::default().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => logs.with_ansi(colour).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
-    Ok::<(), tracing_subscriber::filter::ParseError>(())
+    Ok(())
+}
+
+/// The filter library takes an unknown word for the name of a part, and then logs nothing at all.
+fn filter(level: &str) -> Result<String, String> {
+    let mut filter = Vec::new();
+    for part in level.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (target, level) = part.split_once('=').unwrap_or(("vidimus", part));
+        if level.parse::<LevelFilter>().is_err() {
+            return Err(format!("{level:?} is not one of off, error, warn, info, debug, trace"));
+        }
+        if !part.contains('=') {
+            filter.push("warn".to_owned());
+        }
+        filter.push(format!("{target}={level}"));
+    }
+    Ok(if filter.is_empty() { "warn,vidimus=info".to_owned() } else { filter.join(",") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn a_level_is_a_level_and_a_misspelt_one_is_said() {
+        assert_eq!(filter("debug").unwrap(), "warn,vidimus=debug");
+        assert_eq!(
+            filter("info,vidimus::edge=debug").unwrap(),
+            "warn,vidimus=info,vidimus::edge=debug"
+        );
+        assert_eq!(filter("").unwrap(), "warn,vidimus=info");
+        for bad in ["nope", "info;debug", "vidimus=loud", "vidimus::edge"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+    }
 }
