@@ -1,0 +1,199 @@
+//! End to end: a real nginx with the file that we ship, the real `vidimus`, a real Keycloak.
+//!
+//! `cargo test --test e2e` runs them and prints a table; plain `cargo test` leaves them out. They need
+//! the ports that `deploy/nginx/nginx.conf` names (8080, 8081), nginx, curl, Java and the Keycloak
+//! distribution (see `keycloak.rs`), and take 80 s to 4 minutes, mostly for starts of Keycloak.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that lacks what it needs has failed"
+)]
+
+mod caller;
+mod demo;
+mod everyday;
+mod keycloak;
+mod lifecycle;
+mod nginx;
+mod outage;
+mod process;
+mod rotation;
+mod service;
+mod sidecar;
+mod table;
+mod tokens;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use caller::Caller;
+use keycloak::Keycloak;
+use nginx::{Nginx, SITE};
+use service::{Service, own_body};
+use sidecar::Sidecar;
+use table::Table;
+use tokio::time::timeout;
+
+/// Beyond this something hangs.
+const LIMIT: Duration = Duration::from_secs(330);
+
+/// Between two fetches of keys, and between two that unknown key ids cause, in the main sidecar.
+const REFRESH: Duration = Duration::from_secs(10);
+const COOLDOWN: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vidimus_guards_a_service_behind_nginx_with_tokens_of_keycloak() {
+    let table = Table::new();
+    if timeout(LIMIT, scenario(&table)).await.is_err() {
+        table.judged("the whole scenario", "ends in time", "still runs", false);
+    }
+    table.finish();
+}
+
+/// The areas build on each other: what one starts or changes, the next finds that way.
+async fn scenario(table: &Table) {
+    table.area("start");
+    let (nginx, service) = (Nginx::start().await, Service::start().await); // who lacks them knows at once
+    let keycloak = Keycloak::start(&std::env::temp_dir().join("vidimus-e2e")).await;
+    let configuration = configuration(&keycloak.issuer(), "");
+    let sidecar = Sidecar::start(nginx.folder(), "main", "info", &configuration).await;
+    let ready = sidecar.gets_ready(Duration::from_secs(10)).await;
+    table.judged("the sidecar is ready once it has keys", "true", &ready.to_string(), ready);
+    let mut house = House {
+        site: Caller::new(SITE),
+        keycloak,
+        nginx,
+        service,
+        sidecar,
+        number: AtomicU64::new(0),
+        tokens: Mutex::default(),
+    };
+
+    table.area("1 who passes, and as whom");
+    everyday::identity(&house, table).await;
+    table.area("2 who does not pass");
+    everyday::refusals(&house, table).await;
+    table.area("3 asked without nginx");
+    everyday::directly(&house, table).await;
+    table.area("4 keys rotate");
+    rotation::under_load(&house, table).await;
+    rotation::unknown_keys(&house, table).await;
+    rotation::attack(&house, table).await;
+    table.area("5 Keycloak is out of reach");
+    outage::outage(&mut house, table).await;
+    table.area("6 reload");
+    lifecycle::reload(&house, table).await;
+    table.area("7 connections are kept");
+    lifecycle::connections(&house, table).await;
+    table.area("8 the service's own answers, and its absence");
+    everyday::service(&mut house, table).await;
+    table.area("6, 8 the sidecar ends, and comes again");
+    lifecycle::end(&mut house, table).await;
+    table.area("afterwards");
+    lifecycle::logs(&house, table);
+}
+
+/// All that runs.
+struct House {
+    keycloak: Keycloak,
+    nginx: Nginx,
+    service: Service,
+    sidecar: Sidecar,
+    /// Asks nginx.
+    site: Caller,
+    number: AtomicU64,
+    /// Every token that was used.
+    tokens: Mutex<BTreeSet<String>>,
+}
+
+impl House {
+    /// An access token for this client.
+    async fn token(&self, client: &str) -> String {
+        let token = self.keycloak.token(client, &format!("{client}-secret")).await;
+        self.used(&token);
+        token
+    }
+
+    /// Alice's tokens, by this client.
+    async fn alice(&self) -> keycloak::Tokens {
+        let (client, user) = (("orders-web", "orders-web-secret"), ("alice", "alice"));
+        let tokens = self.keycloak.password_tokens(client.0, client.1, user.0, user.1).await;
+        [&tokens.access, &tokens.id, &tokens.refresh].into_iter().for_each(|it| self.used(it));
+        tokens
+    }
+
+    /// Remembers a token, to look for it in the logs.
+    fn used(&self, token: &str) {
+        self.tokens.lock().expect("no panic in between").insert(token.to_owned());
+    }
+
+    /// A path below `location` that nobody has asked for yet.
+    fn path(&self, location: &str) -> String {
+        format!("{location}{}", self.number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks below `location` through nginx, and tells the answer. The service must have got the
+    /// request if it passed, and must not if it did not.
+    async fn ask(&self, location: &str, token: Option<&str>) -> String {
+        let path = self.path(location);
+        let answer = self.site.get(&path, token).await;
+        match (answer.status, self.service.arrived(&path).is_some()) {
+            (200, true) if answer.body == own_body(200) => answer.told(),
+            (200, _) => format!("{}, but not of the service: {}", answer.told(), answer.body),
+            (_, false) => answer.told(),
+            (_, true) => format!("{}, but the service got the request", answer.told()),
+        }
+    }
+}
+
+/// The configuration of the main sidecar: the policies that `nginx.conf` names, and two that are asked
+/// directly. `default` is what policy `default` asks for.
+fn configuration(issuer: &str, default: &str) -> String {
+    format!(
+        r#"[server]
+listen = ["unix:run/vidimus/edge.sock", "127.0.0.1:0"]
+admin = "127.0.0.1:0"
+socket_mode = "0666"
+
+[[realm]]
+issuer = "{issuer}"
+audience = ["orders-api"]
+leeway = "0s"
+[realm.jwks]
+refresh = "{REFRESH:?}"
+cooldown = "{COOLDOWN:?}"
+
+[policy.default]
+{default}
+
+[policy.admin]
+roles = ["realm:admin"]
+
+[policy.reader]
+scopes = ["orders:read"]
+
+[policy.named.headers]
+"X-Name" = "name"
+"#
+    )
+}
+
+/// The configuration of a sidecar beside the main one, asked directly.
+fn beside(issuer: &str, refresh: &str, cooldown: &str) -> String {
+    format!(
+        r#"[server]
+listen = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+
+[[realm]]
+issuer = "{issuer}"
+audience = ["orders-api"]
+[realm.jwks]
+refresh = "{refresh}"
+cooldown = "{cooldown}"
+"#
+    )
+}
