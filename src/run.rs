@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use vidimus::config::{Config, ConfigErrors};
 use vidimus::demo::{Addresses, Demo, DemoError};
 use vidimus::server::Server;
@@ -16,6 +16,7 @@ pub(crate) async fn serve(
     config: Config,
     load: impl Fn() -> Option<Loaded>,
 ) -> Result<(), DemoError> {
+    let signals = Signals::listen()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     for line in config.summary() {
         tracing::info!("{line}");
@@ -26,32 +27,48 @@ pub(crate) async fn serve(
     }
     let admin = server.admin();
     tracing::info!(address = %admin, "listening for /healthz, /readyz, /metrics, /version");
-    until_told_to_end(server, load).await
+    until_told_to_end(server, signals, load).await
 }
 
 /// Shows the demo, and keeps it up until told to end.
 pub(crate) async fn demo(addresses: Addresses) -> Result<(), DemoError> {
+    let signals = Signals::listen()?;
     let demo = Demo::start(addresses).await?;
     let table = demo.table().await?;
     let mut out = anstream::stdout();
     writeln!(out, "\nVidimus judges tokens of {}:\n\n{table}", demo.issuer.issuer())?;
     writeln!(out, "{}\nIt stays up until Ctrl-C.", demo.curl_lines())?;
     let Demo { server, issuer: _issuer } = demo;
-    until_told_to_end(server, || None).await
+    until_told_to_end(server, signals, || None).await
+}
+
+/// Listened to before anything else, so that none of them ends a process that is still starting.
+struct Signals {
+    reload: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
 }
 
 async fn until_told_to_end(
     server: Server,
+    mut signals: Signals,
     load: impl Fn() -> Option<Loaded>,
 ) -> Result<(), DemoError> {
-    let mut reload = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
-            _ = reload.recv() => reload_now(&server, load()),
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            _ = signals.reload.recv() => reload_now(&server, load()),
+            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
         }
     }
     tracing::info!("ending: no new connections, requests in flight finish");

@@ -243,16 +243,14 @@ async fn a_key_that_the_sender_brings_is_never_used() {
 async fn a_refused_signature_is_remembered_under_those_very_keys() {
     let world = World::new();
     let good = world.token(json!({}));
-    let forged = format!("{}A", &good[..good.len() - 1]);
+    let last = if good.ends_with('A') { 'Q' } else { 'A' };
+    let forged = format!("{}{last}", &good[..good.len() - 1]);
     let twin = ec_key("k1");
     let of_twin = twin.sign(&claims(json!({}))).unwrap();
     assert_eq!(world.denial("default", &of_twin).await, Some(Denial::Signature));
     for _ in 0..100 {
         assert_eq!(world.denial("default", &of_twin).await, Some(Denial::Signature));
-        assert!(matches!(
-            world.denial("default", &forged).await,
-            Some(Denial::Signature | Denial::TokenMalformed)
-        ));
+        assert_eq!(world.denial("default", &forged).await, Some(Denial::Signature));
     }
     assert!(world.gate.cache_stats().refusal_hits >= 100);
     // The realm publishes that key: from the next request on the token is good.
