@@ -29,7 +29,12 @@ const ISSUER: &str = "https://id.example.com/realms/shop";
 struct NoSource;
 
 impl Source for NoSource {
-    fn refresh(&self, _: &str, _: &str) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
+    fn refresh(
+        &self,
+        _: &str,
+        _: &str,
+        _: bool,
+    ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
         Box::pin(std::future::ready(Refresh::Done))
     }
 }
@@ -159,9 +164,33 @@ fn benches(criterion: &mut Criterion) {
         });
     });
 
+    let (signed, signature) = rs256.rsplit_once('.').expect("three parts");
+    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+    let own = key_set(&keys[..1]);
+    let ratio = interleaved(
+        || assert!(matches!(check(&uncached, black_box(&rs256)), Decision::Allow(_))),
+        || assert!(own.keys()[0].verify(black_box(signed.as_bytes()), &signature)),
+    );
+    println!(
+        "uncached RS256 check / bare ring RS256: {ratio:.3} (median of 61 interleaved rounds)"
+    );
+
     let document = jwks(&keys);
     criterion
         .bench_function("KeySet::parse/9 keys", |bench| bench.iter(|| KeySet::parse(&document)));
+}
+
+/// The median of A/B over rounds that take turns, so that a noisy machine disturbs both alike.
+#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+fn interleaved(a: impl Fn(), b: impl Fn()) -> f64 {
+    let time = |work: &dyn Fn()| {
+        let began = std::time::Instant::now();
+        (0..400).for_each(|_| work());
+        began.elapsed().as_secs_f64()
+    };
+    let mut ratios: Vec<f64> = (0..61).map(|_| time(&a) / time(&b)).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 criterion_group!(all, benches);

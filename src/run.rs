@@ -72,9 +72,13 @@ async fn until_told_to_end(
         }
     }
     tracing::info!("ending: no new connections, requests in flight finish");
-    match server.drain().await {
-        true => tracing::info!("ended"),
-        false => tracing::warn!("ended; some connections did not finish within drain_timeout"),
+    tokio::select! {
+        in_time = server.drain() => match in_time {
+            true => tracing::info!("ended"),
+            false => tracing::warn!("ended; some connections did not finish within drain_timeout"),
+        },
+        _ = signals.interrupt.recv() => tracing::warn!("ended at once: told twice"),
+        _ = signals.terminate.recv() => tracing::warn!("ended at once: told twice"),
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{Claims, JsonRef};
 
 /// Where a claim stands: `email`, or inside objects as `realm_access.roles`.
 ///
-/// Names may hold dots themselves (`https://example.com/team`): the longest name that exists wins.
+/// Names may hold dots themselves (`https://example.com/team`): what leads inside goes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath(Box<str>);
 
@@ -42,10 +42,9 @@ impl ClaimPath {
 }
 
 fn find<'a>(object: JsonRef<'a>, path: &str) -> Option<JsonRef<'a>> {
-    object.get(path).or_else(|| {
-        path.rmatch_indices('.')
-            .find_map(|(dot, _)| find(object.get(&path[..dot])?, &path[dot + 1..]))
-    })
+    // Inside first: where the policy looks for roles, the header does too, whatever a claim is called.
+    let inside = |(dot, _): (usize, &str)| find(object.get(&path[..dot])?, &path[dot + 1..]);
+    path.rmatch_indices('.').find_map(inside).or_else(|| object.get(path))
 }
 
 fn plain(value: JsonRef<'_>) -> Cow<'_, str> {

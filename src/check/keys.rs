@@ -171,7 +171,7 @@ impl Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({} {})", self.algorithm.name(), self.kid)
+        write!(f, "Key({} {:?})", self.algorithm.name(), self.kid)
     }
 }
 
@@ -362,7 +362,8 @@ impl KeySet {
 
     /// Whether both hold the same keys, in whatever order.
     pub fn same_keys(&self, other: &Self) -> bool {
-        self.keys.len() == other.keys.len() && self.keys.iter().all(|key| other.contains(key.id))
+        let within = |a: &Self, b: &Self| a.keys.iter().all(|key| b.contains(key.id));
+        within(self, other) && within(other, self)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use error::{ConfigError, ConfigErrors};
 
-use crate::check::AudienceRule;
+use crate::check::{AudienceRule, ClaimPath};
 use crate::edge::EdgeSettings;
 use crate::gate::Rules;
 use crate::issuer::IssuerSettings;
@@ -93,6 +93,15 @@ impl Config {
                 line += &format!("; {}", roles.join(" or "));
             }
             lines.push(line);
+            let tells_issuer =
+                policy.headers.iter().any(|(_, claim)| *claim == ClaimPath::new("iss"));
+            if realms.len() > 1 && !tells_issuer {
+                lines.push(format!(
+                    "note: policy {} accepts several realms and no header tells which: two of their \
+                     users may look alike (add \"X-Auth-Request-Issuer\" = \"iss\", or set realms)",
+                    policy.name()
+                ));
+            }
         }
         if !self.rules.policies.iter().any(|policy| policy.name() == "default") {
             lines

@@ -70,7 +70,18 @@ pub(super) fn read(
     let base_url = fetch_base.as_ref().and_then(|base| {
         const ALLOWED: &str = "an inside address of the issuer, such as \"https://keycloak:8443\"";
         let url = base.parse::<Url>(ALLOWED, errors)?;
-        let good = matches!(url.scheme(), "http" | "https") && url.query().is_none();
+        let good = matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if url.password().is_some() || !url.username().is_empty() {
+            errors.push(
+                base.error(
+                    "a URL with a user or password",
+                    "a URL without: it would stand in logs",
+                ),
+            );
+            return None;
+        }
         if !good {
             errors.push(base.error(format_args!("{:?}", base.value), ALLOWED));
         }

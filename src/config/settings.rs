@@ -117,6 +117,18 @@ fn server(mut server: Section<'_>, errors: &mut Errors) -> (ServerSettings, Trus
 fn token(mut token: Section<'_>, errors: &mut Errors) -> (Vec<Source>, Limits) {
     const SOURCE: &str = "\"authorization\", \"cookie:NAME\" or \"header:NAME\"; never the query";
     let sources = token.items::<Source>("sources", SOURCE, errors);
+    let mut seen: Vec<&Source> = Vec::new();
+    for source in sources.iter().flatten() {
+        if seen.contains(&source) {
+            let found = format!("{source} twice");
+            errors.push(
+                token
+                    .here("sources")
+                    .error(found, "each place once: a credential there would count twice"),
+            );
+        }
+        seen.push(source);
+    }
     let max_size = token.size("max_size", "16KiB", ["1KiB", "256KiB"], errors);
     token.end(errors);
     let limits = Limits { token: usize::try_from(max_size).unwrap_or(usize::MAX) };
@@ -217,13 +229,13 @@ fn headers(section: Section<'_>, errors: &mut Errors) -> Vec<(Box<str>, ClaimPat
     let mut headers = Vec::new();
     for (name, claim) in section.named_texts(errors) {
         let parsed = name.value.parse::<HeaderName>().ok();
-        let Some(parsed) = parsed.filter(|name| !RESERVED.contains(&name.as_str())) else {
+        let Some(parsed) = parsed.filter(|name| !is_reserved(name.as_str())) else {
             let found = format!("the header name {:?}", name.value);
             errors.push(name.error(found, "the name of a request header that is not HTTP's own"));
             continue;
         };
-        // Many servers read X_User as X-User: two such headers would be one.
-        let alias = parsed.as_str().replace('_', "-");
+        // Many servers read X_User or X.User as X-User: two such headers would be one.
+        let alias = parsed.as_str().replace(['_', '.'], "-");
         if let Some(twin) = seen.insert(alias, name.value.clone()) {
             errors.push(
                 name.error(format_args!("{:?} beside {twin:?}", name.value), "each header once"),
@@ -242,25 +254,32 @@ fn headers(section: Section<'_>, errors: &mut Errors) -> Vec<(Box<str>, ClaimPat
     headers
 }
 
-/// Headers that steer HTTP itself: an identity header of that name would break the answer.
-const RESERVED: [&str; 16] = [
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "date",
-    "host",
-    "keep-alive",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "www-authenticate",
-];
+/// Headers that steer HTTP or the proxy itself: an identity header of that name would break the answer.
+fn is_reserved(name: &str) -> bool {
+    const RESERVED: [&str; 20] = [
+        "accept-ranges",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+    ];
+    RESERVED.contains(&name) || name.starts_with("x-accel-")
+}
 
 /// RFC 6749 §3.3 `scope-token`.
 struct Scope(String);

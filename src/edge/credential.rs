@@ -58,6 +58,10 @@ pub fn find<'a>(headers: &'a HeaderMap, sources: &[Source]) -> Result<RawToken<'
     let mut found = Ok(None);
     for source in sources {
         match source {
+            // Two lines of any scheme: whichever would win, somebody else's reader may take the other.
+            Source::Authorization if headers.get_all(AUTHORIZATION).iter().count() > 1 => {
+                return Err(Denial::CredentialRepeated);
+            }
             Source::Authorization => {
                 headers
                     .get_all(AUTHORIZATION)
@@ -172,6 +176,11 @@ mod tests {
             (
                 "twice the same",
                 &[("authorization", "Bearer abc"), ("authorization", "Bearer abc")],
+                CredentialRepeated,
+            ),
+            (
+                "one of another scheme beside it",
+                &[("authorization", "Basic YTpi"), ("authorization", "Bearer abc")],
                 CredentialRepeated,
             ),
             (

@@ -46,7 +46,11 @@ impl Gate {
             Ok(decision) => return decision,
             Err(missing) => missing,
         };
-        let refresh = self.0.source.refresh(&missing.issuer, &missing.lookup.kid).await;
+        let refresh = self
+            .0
+            .source
+            .refresh(&missing.issuer, &missing.lookup.kid, missing.lookup.has_keys)
+            .await;
         self.0.judge(facts).unwrap_or_else(|missing| missing.deny(refresh))
     }
 

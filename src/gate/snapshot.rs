@@ -103,6 +103,7 @@ impl Live {
             }
             new
         });
+        self.latch_readiness(); // the one that was missing may have gone
         Ok(())
     }
 
@@ -120,6 +121,10 @@ impl Live {
             }
             new
         });
+        self.latch_readiness();
+    }
+
+    fn latch_readiness(&self) {
         let ready = self.current.load().realms.iter().all(|realm| realm.last_keys().is_some());
         if ready && !self.was_ready.swap(true, Ordering::Relaxed) {
             tracing::info!("ready: every realm has keys");

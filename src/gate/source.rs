@@ -4,14 +4,15 @@ use std::pin::Pin;
 
 /// Fetches keys. Implemented by [`Issuers`](crate::issuer::Issuers), and by tests.
 pub trait Source: Send + Sync + 'static {
-    /// Fetches the keys of the realm with this issuer again, because none of them has `kid`, or there
-    /// are none; publishes what it finds to [`Live`](super::Live); and answers within its own deadline.
+    /// Fetches the keys of the realm with this issuer again, because none of them has `kid`, or, without
+    /// `has_keys`, because there are none or none fresh enough; publishes what it finds to [`Live`](super::Live); and answers within its own deadline.
     ///
     /// Any caller may be an attacker with a new `kid` each time: fetches must be shared and rare.
     fn refresh(
         &self,
         issuer: &str,
         kid: &str,
+        has_keys: bool,
     ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>>;
 }
 

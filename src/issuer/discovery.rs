@@ -28,6 +28,9 @@ fn read(body: Vec<u8>, settings: &IssuerSettings) -> Result<Url, FetchError> {
     }
     let jwks = text("jwks_uri").ok_or(FetchError::Metadata("lack `jwks_uri`"))?;
     let jwks = Url::parse(jwks).map_err(|_| FetchError::Metadata("have a bad `jwks_uri`"))?;
+    if !jwks.username().is_empty() || jwks.password().is_some() {
+        return Err(FetchError::Metadata("have a `jwks_uri` with a user or password"));
+    }
     Ok(inside(jwks, settings))
 }
 

@@ -131,15 +131,15 @@ impl fmt::Display for Failure {
 /// Builds the client of one trust store.
 ///
 /// # Errors
-/// If `ca_file` cannot be read or holds no certificate.
-pub(super) fn client(ca_file: Option<&Path>, on_this_machine: bool) -> Result<Client, String> {
+/// If `ca`, a file and what is in it, holds no certificate, or one that cannot be used.
+pub(super) fn client(ca: Option<(&Path, &[u8])>, on_this_machine: bool) -> Result<Client, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let tls = match ca_file {
+    let tls = match ca {
         None => versions.with_platform_verifier().map_err(|error| error.to_string())?,
-        Some(path) => versions.with_root_certificates(roots(path)?),
+        Some((path, pem)) => versions.with_root_certificates(roots(path, pem)?),
     };
     let mut builder = Client::builder();
     if on_this_machine {
@@ -155,14 +155,13 @@ pub(super) fn client(ca_file: Option<&Path>, on_this_machine: bool) -> Result<Cl
         .map_err(|error| chain(&error))
 }
 
-fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
+fn roots(path: &Path, pem: &[u8]) -> Result<rustls::RootCertStore, String> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
 
     let file = path.display();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| format!("{file}: {e}"))?;
     let mut store = rustls::RootCertStore::empty();
-    for certificate in certificates {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("{file}: {error}"))?;
         store.add(certificate).map_err(|error| format!("{file}: {error}"))?;
     }

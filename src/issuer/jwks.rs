@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use reqwest::Client;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use url::Url;
 
 use super::IssuerSettings;
@@ -23,12 +24,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// After a failed fetch the next is tried after 1 s, 2 s, 4 s … up to this.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
+/// As many requests wait for one realm's keys; each holds its headers in memory. More are told to come
+/// again.
+const MAX_WAITING: usize = 1_024;
+
+/// The number of the round after which a realm is no longer asked.
+const RETIRED: u64 = u64::MAX;
+
+/// Where the keys are, and until when that is believed: forced fetches must not put off looking again.
+struct Known {
+    uri: Url,
+    until: Instant,
+}
+
 /// What the fetching task of a realm shares with requests and metrics.
 pub(super) struct Realm {
     pub(super) settings: IssuerSettings,
     rounds: Mutex<Rounds>,
     wake: Notify,
     ended: watch::Sender<u64>,
+    waiting: Semaphore,
     outcomes: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -40,25 +55,29 @@ impl Realm {
             settings,
             wake: Notify::new(),
             ended: watch::Sender::new(0),
+            waiting: Semaphore::new(MAX_WAITING),
             outcomes: Mutex::new(counted),
         }
     }
 
-    /// A request holds a token with a `kid` that is not known.
-    pub(super) async fn refresh(&self, kid: &str) -> Refresh {
+    /// A request holds a token with a `kid` that is not known, or there are no usable keys at all.
+    /// Nothing if this realm has been replaced by one with other settings.
+    pub(super) async fn refresh(&self, kid: &str, has_keys: bool) -> Option<Refresh> {
+        let Ok(_place) = self.waiting.try_acquire() else { return Some(Refresh::CoolingDown) };
         let deadline = Instant::now() + PATIENCE;
         let mut ended = self.ended.subscribe();
         loop {
-            let step = lock(&self.rounds).ask(kid, Instant::now());
+            let step = lock(&self.rounds).ask(kid, has_keys, Instant::now());
             self.wake.notify_one();
             let round = match step {
-                Step::Answer(refresh) => return refresh,
+                Step::Answer(refresh) => return Some(refresh),
                 Step::Wait(round) => round,
             };
             // The sender lives as long as `self`: waiting can only end well or in time.
             match timeout_at(deadline, ended.wait_for(|number| *number >= round)).await {
+                Ok(Ok(number)) if *number == RETIRED => return None,
                 Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return Refresh::Unreachable,
+                Ok(Err(_)) | Err(_) => return Some(Refresh::Unreachable),
             }
         }
     }
@@ -68,15 +87,44 @@ impl Realm {
         lock(&self.outcomes).clone()
     }
 
-    /// Fetches for ever. Aborted when the realm leaves the configuration.
+    /// Sends everybody who waits to the realm that takes this one's place.
+    pub(super) fn retire(&self) {
+        self.ended.send_replace(RETIRED);
+    }
+
+    /// Fetches for ever. Aborted when the realm leaves the configuration. Should a fetch panic, a realm
+    /// whose keys nobody fetches any more would be an outage in a day: it begins anew.
     pub(super) async fn run(
         self: Arc<Self>,
         client: Client,
         live: Arc<Live>,
         slots: Arc<Semaphore>,
     ) {
+        loop {
+            let mut fetching = JoinSet::new();
+            let (realm, client) = (Arc::clone(&self), client.clone());
+            fetching.spawn(realm.fetch_for_ever(client, Arc::clone(&live), Arc::clone(&slots)));
+            if fetching.join_next().await.is_none_or(|ended| !ended.is_err_and(|e| e.is_panic())) {
+                return;
+            }
+            let round = lock(&self.rounds).end(None);
+            self.ended.send_replace(round.number);
+            tracing::error!(
+                realm = &*self.settings.name,
+                "fetching keys has panicked; it begins anew"
+            );
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn fetch_for_ever(
+        self: Arc<Self>,
+        client: Client,
+        live: Arc<Live>,
+        slots: Arc<Semaphore>,
+    ) {
         let jitter = RandomState::new();
-        let mut uri = None;
+        let mut known: Option<Known> = None;
         let mut failures = 0_u32;
         let mut next = Instant::now();
         loop {
@@ -85,12 +133,11 @@ impl Realm {
                 () = sleep_until(due) => {}
                 () = self.wake.notified() => continue, // `due` may have changed
             }
-            let scheduled = Instant::now() >= next;
             lock(&self.rounds).begin(Instant::now());
             let result = {
                 // Closed never: the semaphore lives in this task.
                 let _slot = slots.acquire().await;
-                self.fetch(&client, &mut uri, scheduled).await
+                self.fetch(&client, &mut known).await
             };
             let pause = match &result {
                 Ok(keys) => {
@@ -114,20 +161,23 @@ impl Realm {
         }
     }
 
-    /// One fetch: the metadata on schedule or if they are not known, the keys always.
+    /// One fetch: the keys always; where they are, if that is not known, has failed or is long ago.
     async fn fetch(
         &self,
         client: &Client,
-        uri: &mut Option<Url>,
-        scheduled: bool,
+        known: &mut Option<Known>,
     ) -> Result<Arc<KeySet>, Failure> {
-        let known = match uri.take() {
-            Some(known) if !scheduled => known,
-            _ => jwks_uri(client, &self.settings).await?,
+        let Known { uri, until } = match known.take().filter(|known| Instant::now() < known.until) {
+            Some(known) => known,
+            None => {
+                let uri = jwks_uri(client, &self.settings).await?;
+                // A little less than the schedule, so that each scheduled fetch looks again.
+                Known { uri, until: Instant::now() + self.settings.refresh.mul_f64(0.8) }
+            }
         };
-        let body = get(client, &known).await?;
-        let keys = KeySet::parse(&body).map_err(|error| FetchError::Keys(error).at(&known))?;
-        *uri = Some(known);
+        let body = get(client, &uri).await?;
+        let keys = KeySet::parse(&body).map_err(|error| FetchError::Keys(error).at(&uri))?;
+        *known = Some(Known { uri, until });
         Ok(Arc::new(keys))
     }
 

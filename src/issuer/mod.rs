@@ -48,10 +48,9 @@ pub struct IssuerSettings {
 }
 
 impl IssuerSettings {
-    /// Whether it is asked at a loopback address: then never by way of a proxy from the environment.
-    fn is_on_this_machine(&self) -> bool {
-        let url = self.fetch_base.clone().or_else(|| Url::parse(&self.issuer).ok());
-        url.is_some_and(|url| http::is_loopback(&url))
+    /// The address that is really asked.
+    fn asked(&self) -> Option<Url> {
+        self.fetch_base.clone().or_else(|| Url::parse(&self.issuer).ok())
     }
 }
 
@@ -72,21 +71,26 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// As many fetches run at once, however many realms there are.
-const MAX_FETCHES: usize = 32;
+/// As many fetches run at once at one host, however many realms it has. Other hosts are not held up by
+/// one that hangs.
+const MAX_FETCHES: usize = 8;
 
 /// All issuers of a configuration, each with its task.
 pub struct Issuers {
     realms: ArcSwap<HashMap<Arc<str>, Running>>,
     live: Arc<Live>,
-    slots: Arc<Semaphore>,
-    /// One change of configuration at a time.
-    changing: Mutex<()>,
+    /// By host. Held for a change of configuration: one at a time.
+    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
+
+/// What is in a `ca_file`.
+type Trusted = Option<Arc<[u8]>>;
 
 #[derive(Clone)]
 struct Running {
     realm: Arc<Realm>,
+    /// The file may change under its name.
+    trusted: Trusted,
     task: AbortHandle,
 }
 
@@ -96,41 +100,45 @@ impl Issuers {
     /// # Errors
     /// If a `ca_file` is unusable. An issuer that does not answer is no error: it may yet.
     pub fn start(settings: Vec<IssuerSettings>, live: Arc<Live>) -> Result<Arc<Self>, ClientError> {
-        let issuers = Arc::new(Self {
-            realms: ArcSwap::default(),
-            live,
-            slots: Arc::new(Semaphore::new(MAX_FETCHES)),
-            changing: Mutex::new(()),
-        });
+        let issuers = Arc::new(Self { realms: ArcSwap::default(), live, slots: Mutex::default() });
         issuers.replace(Plan::prepare(settings)?);
         Ok(issuers)
     }
 
-    /// Goes over to other issuers; tasks of those that stay as they are go on undisturbed.
+    /// Goes over to other issuers. Tasks of those that stay as they are go on undisturbed; those that
+    /// are asked in another way now start anew, and their last good keys serve until they answer.
     pub fn replace(&self, plan: Plan) {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.realms.load_full();
         let mut new = HashMap::with_capacity(plan.0.len());
-        for (settings, client) in plan.0 {
+        for Planned { settings, trusted, client } in plan.0 {
             let issuer = Arc::clone(&settings.issuer);
+            let stays = |old: &&Running| old.realm.settings == settings && old.trusted == trusted;
             let running = match old.get(&issuer) {
-                Some(running) if running.realm.settings == settings => running.clone(),
+                Some(running) if stays(&running) => running.clone(),
                 other => {
                     let counted = other.map(|old| old.realm.outcomes()).unwrap_or_default();
+                    let host = settings
+                        .asked()
+                        .map_or_else(String::new, |url| url.origin().ascii_serialization());
+                    let slots =
+                        slots.entry(host).or_insert_with(|| Arc::new(Semaphore::new(MAX_FETCHES)));
                     let realm = Arc::new(Realm::new(settings, counted));
-                    let (live, slots) = (Arc::clone(&self.live), Arc::clone(&self.slots));
+                    let (live, slots) = (Arc::clone(&self.live), Arc::clone(slots));
                     let task = tokio::spawn(Arc::clone(&realm).run(client, live, slots));
-                    Running { realm, task: task.abort_handle() }
+                    Running { realm, trusted, task: task.abort_handle() }
                 }
             };
             new.insert(issuer, running);
         }
+        self.realms.store(Arc::new(new));
+        let new = self.realms.load();
         for (issuer, running) in old.iter() {
             if new.get(issuer).is_none_or(|kept| !Arc::ptr_eq(&kept.realm, &running.realm)) {
                 running.task.abort();
+                running.realm.retire();
             }
         }
-        self.realms.store(Arc::new(new));
     }
 
     /// How many fetches of each realm ended how, by issuer: `ok`, or an error's label.
@@ -151,13 +159,18 @@ impl Source for Issuers {
         &self,
         issuer: &str,
         kid: &str,
+        has_keys: bool,
     ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
-        let realm = self.realms.load().get(issuer).map(|running| Arc::clone(&running.realm));
-        let kid = kid.to_owned();
+        let (issuer, kid) = (issuer.to_owned(), kid.to_owned());
         Box::pin(async move {
-            match realm {
-                Some(realm) => realm.refresh(&kid).await,
-                None => Refresh::Unreachable, // it has just left the configuration
+            loop {
+                let realm =
+                    self.realms.load().get(&*issuer).map(|running| Arc::clone(&running.realm));
+                // Without one, the realm has just left the configuration.
+                let Some(realm) = realm else { return Refresh::Unreachable };
+                if let Some(refresh) = realm.refresh(&kid, has_keys).await {
+                    return refresh;
+                }
             }
         })
     }
@@ -168,35 +181,47 @@ impl Source for Issuers {
 /// # Errors
 /// What is wrong with it.
 pub fn check_ca_file(path: &Path) -> Result<(), String> {
-    http::client(Some(path), true).map(drop)
+    let pem = read_ca(path)?;
+    http::client(Some((path, &pem)), true).map(drop)
+}
+
+fn read_ca(path: &Path) -> Result<Arc<[u8]>, String> {
+    std::fs::read(path).map(Into::into).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Issuers with their clients built: nothing about it can fail any more.
-pub struct Plan(Vec<(IssuerSettings, Client)>);
+pub struct Plan(Vec<Planned>);
+
+struct Planned {
+    settings: IssuerSettings,
+    trusted: Trusted,
+    client: Client,
+}
 
 impl Plan {
-    /// Reads every `ca_file`. Realms with the same one share connections.
+    /// Reads every `ca_file`. Realms that trust the same share connections.
     ///
     /// # Errors
     /// If one is unusable.
     pub fn prepare(settings: Vec<IssuerSettings>) -> Result<Self, ClientError> {
-        let mut clients: HashMap<(Option<PathBuf>, bool), Client> = HashMap::new();
+        let mut clients = HashMap::<(Trusted, bool), Client>::new();
         let mut plan = Vec::with_capacity(settings.len());
         for settings in settings {
-            let kind = (settings.ca_file.clone(), settings.is_on_this_machine());
+            let failed = |reason| ClientError { issuer: Arc::clone(&settings.issuer), reason };
+            let trusted = settings.ca_file.as_deref().map(read_ca).transpose().map_err(failed)?;
+            // At a loopback address never by way of a proxy from the environment.
+            let here = settings.asked().is_some_and(|url| http::is_loopback(&url));
+            let kind = (trusted.clone(), here);
             let client = match clients.get(&kind) {
                 Some(client) => client.clone(),
                 None => {
-                    let built = http::client(kind.0.as_deref(), kind.1);
-                    let client = built.map_err(|reason| ClientError {
-                        issuer: Arc::clone(&settings.issuer),
-                        reason,
-                    })?;
+                    let ca = settings.ca_file.as_deref().zip(trusted.as_deref());
+                    let client = http::client(ca, here).map_err(failed)?;
                     clients.insert(kind, client.clone());
                     client
                 }
             };
-            plan.push((settings, client));
+            plan.push(Planned { settings, trusted, client });
         }
         Ok(Self(plan))
     }

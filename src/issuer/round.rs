@@ -57,9 +57,12 @@ impl Rounds {
         Self { cooldown, last, open, running, last_forced: None, wanted: false, hasher }
     }
 
-    /// Somebody holds a token with a `kid` that is not known.
-    pub(super) fn ask(&mut self, kid: &str, now: Instant) -> Step {
-        if self.last.keys.as_ref().is_some_and(|keys| keys.with_kid(kid).next().is_some()) {
+    /// Somebody holds a token with a `kid` that is not known, or, without `has_keys`, whose realm has
+    /// none that are fresh enough to use.
+    pub(super) fn ask(&mut self, kid: &str, has_keys: bool, now: Instant) -> Step {
+        if has_keys
+            && self.last.keys.as_ref().is_some_and(|keys| keys.with_kid(kid).next().is_some())
+        {
             return Step::Answer(Refresh::Done); // it has come meanwhile
         }
         if self.running.is_some() {
@@ -71,7 +74,7 @@ impl Rounds {
         if cooling_down && self.last.keys.is_none() {
             return Step::Answer(Refresh::Unreachable);
         }
-        if cooling_down && self.last.asked.contains(&kid) {
+        if cooling_down && has_keys && self.last.asked.contains(&kid) {
             return Step::Answer(Refresh::Done);
         }
         self.wanted = true; // now, or as soon as it is allowed
@@ -136,30 +139,34 @@ mod tests {
         let now = Instant::now();
         let mut rounds = started(now);
         assert_eq!(rounds.due(now), None);
-        assert_eq!(rounds.ask("b", now), Step::Wait(2));
-        assert_eq!(rounds.ask("b", now), Step::Wait(2));
-        assert_eq!(rounds.ask("c", now), Step::Wait(2));
+        assert_eq!(rounds.ask("b", true, now), Step::Wait(2));
+        assert_eq!(rounds.ask("b", true, now), Step::Wait(2));
+        assert_eq!(rounds.ask("c", true, now), Step::Wait(2));
         assert_eq!(rounds.due(now), Some(now));
         rounds.begin(now);
         assert_eq!(rounds.due(now), None);
         rounds.end(keys("b"));
-        assert_eq!(rounds.ask("b", now), Step::Answer(Refresh::Done), "it is there");
-        assert_eq!(rounds.ask("c", now), Step::Answer(Refresh::Done), "it is certainly not there");
+        assert_eq!(rounds.ask("b", true, now), Step::Answer(Refresh::Done), "it is there");
+        assert_eq!(
+            rounds.ask("c", true, now),
+            Step::Answer(Refresh::Done),
+            "it is certainly not there"
+        );
     }
 
     #[test]
     fn within_the_cooldown_a_new_kid_is_not_known_yet_and_fetched_as_soon_as_allowed() {
         let now = Instant::now();
         let mut rounds = started(now);
-        rounds.ask("b", now);
+        rounds.ask("b", true, now);
         rounds.begin(now);
         rounds.end(keys("a"));
         let later = now + COOLDOWN / 2;
-        assert_eq!(rounds.ask("c", later), Step::Answer(Refresh::CoolingDown));
+        assert_eq!(rounds.ask("c", true, later), Step::Answer(Refresh::CoolingDown));
         assert_eq!(rounds.due(later), Some(now + COOLDOWN));
         rounds.begin(now + COOLDOWN);
         rounds.end(keys("c"));
-        assert_eq!(rounds.ask("c", now + COOLDOWN), Step::Answer(Refresh::Done));
+        assert_eq!(rounds.ask("c", true, now + COOLDOWN), Step::Answer(Refresh::Done));
     }
 
     #[test]
@@ -167,9 +174,9 @@ mod tests {
         let now = Instant::now();
         let mut rounds = started(now);
         rounds.begin(now); // scheduled; the issuer's answer is on its way
-        assert_eq!(rounds.ask("b", now), Step::Wait(2));
+        assert_eq!(rounds.ask("b", true, now), Step::Wait(2));
         rounds.end(keys("a"));
-        assert_eq!(rounds.ask("b", now), Step::Wait(3), "so it asks on");
+        assert_eq!(rounds.ask("b", true, now), Step::Wait(3), "so it asks on");
         assert_eq!(rounds.due(now), Some(now));
     }
 
@@ -177,22 +184,35 @@ mod tests {
     fn an_unreachable_issuer_is_never_taken_for_a_missing_key() {
         let now = Instant::now();
         let mut rounds = started(now);
-        rounds.ask("b", now);
+        rounds.ask("b", true, now);
         rounds.begin(now);
         rounds.end(None);
-        assert_eq!(rounds.ask("b", now), Step::Answer(Refresh::Unreachable));
-        assert_eq!(rounds.ask("b", now + COOLDOWN), Step::Wait(3));
+        assert_eq!(rounds.ask("b", true, now), Step::Answer(Refresh::Unreachable));
+        assert_eq!(rounds.ask("b", true, now + COOLDOWN), Step::Wait(3));
+    }
+
+    #[test]
+    fn keys_that_are_too_old_to_use_are_fetched_although_the_kid_is_among_them() {
+        let now = Instant::now();
+        let mut rounds = started(now);
+        assert_eq!(rounds.ask("a", true, now), Step::Answer(Refresh::Done));
+        assert_eq!(rounds.ask("a", false, now), Step::Wait(2));
+        assert_eq!(rounds.due(now), Some(now));
+        rounds.begin(now);
+        rounds.end(keys("a"));
+        assert_eq!(rounds.ask("a", false, now), Step::Answer(Refresh::CoolingDown));
+        assert_eq!(rounds.due(now), Some(now + COOLDOWN));
     }
 
     #[test]
     fn a_million_kids_cost_one_fetch_and_bounded_memory() {
         let now = Instant::now();
         let mut rounds = started(now);
-        rounds.ask("first", now);
+        rounds.ask("first", true, now);
         rounds.begin(now);
         rounds.end(keys("a"));
         for kid in 0..1_000_000 {
-            assert_eq!(rounds.ask(&kid.to_string(), now), Step::Answer(Refresh::CoolingDown));
+            assert_eq!(rounds.ask(&kid.to_string(), true, now), Step::Answer(Refresh::CoolingDown));
         }
         assert_eq!(rounds.open.len(), MAX_KIDS);
         rounds.begin(now + COOLDOWN);

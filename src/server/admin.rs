@@ -62,7 +62,8 @@ impl Admin {
                 continue;
             };
             let (admin, never) = (Arc::clone(&self), never.clone());
-            let bounds = Bounds { header_bytes: 16 * 1024, ..Bounds::default() };
+            // Probes come and go: an idle one gives its slot back after 10 s.
+            let bounds = Bounds { header_bytes: 16 * 1024, idle_ticks: 2, ..Bounds::default() };
             tokio::spawn(async move {
                 let _slot = slot;
                 serve(Stream::Tcp(stream), bounds, never, move |request| {

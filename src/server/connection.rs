@@ -38,7 +38,8 @@ pub struct Bounds {
 
 impl Default for Bounds {
     /// 5 s x 2 for a header (slowloris); 5 s x 15 idle, longer than nginx keeps an upstream
-    /// connection (60 s), so that it is nginx who closes; 10,000 connections, about 100 MB at worst.
+    /// connection (60 s), so that it is nginx who closes; 10,000 connections, each of which can make us
+    /// hold as much as its headers: let whoever may connect be few.
     fn default() -> Self {
         Self {
             tick: Duration::from_secs(5),
@@ -90,7 +91,7 @@ where
     http.http1().max_buf_size(bounds.header_bytes).max_headers(128).header_read_timeout(None);
     http.http2()
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(256);
+        .max_concurrent_streams(128);
     let mut connection = pin!(http.serve_connection(watched, service));
 
     let mut tick = interval_at(Instant::now() + bounds.tick, bounds.tick);

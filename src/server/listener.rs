@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::edge::forwarded::Peer;
@@ -89,7 +90,7 @@ impl Listener {
             },
             ListenAddr::Unix(path) => {
                 clear_stale(path).map_err(fail)?;
-                let listener = UnixListener::bind(path).map_err(|error| {
+                let (listener, file) = bind_unix(path, mode).map_err(|error| {
                     fail(match error.kind() {
                         io::ErrorKind::NotFound => {
                             format!("there is no folder {}; create it first", parent(path))
@@ -100,9 +101,6 @@ impl Listener {
                         _ => error.to_string(),
                     })
                 })?;
-                let file = SocketFile(path.clone());
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-                    .map_err(|error| fail(format!("cannot set its mode: {error}")))?;
                 Ok(Self::Unix(listener, file))
             }
         }
@@ -115,7 +113,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 ListenAddr::Tcp(listener.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into()))
             }
-            Self::Unix(_, file) => ListenAddr::Unix(file.0.clone()),
+            Self::Unix(_, file) => ListenAddr::Unix(file.path.clone()),
         }
     }
 
@@ -133,15 +131,39 @@ impl Listener {
     }
 }
 
-/// Removes the file of a unix socket when dropped.
+/// Removes the file of a unix socket when dropped, unless another process has put its own there.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    id: Option<(u64, u64)>,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // it may be gone already
+        if self.id.is_some() && self.id == id(&self.path) {
+            let _ = std::fs::remove_file(&self.path); // it may be gone already
+        }
     }
 }
+
+fn id(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// The file has its mode before anybody can connect: until a socket listens, connecting is refused.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile { path: path.to_owned(), id: id(path) };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// Connections that wait in the kernel's queue; the system may allow fewer.
+const BACKLOG: i32 = 1_024;
 
 /// A socket file outlives a process that was killed. One that still answers is left alone.
 fn clear_stale(path: &Path) -> Result<(), String> {

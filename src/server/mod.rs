@@ -3,6 +3,7 @@
 pub mod admin;
 mod connection;
 mod keepalive;
+mod limit;
 pub mod listener;
 
 use std::fmt;
@@ -14,7 +15,9 @@ use arc_swap::ArcSwap;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Config, ServerSettings};
@@ -38,6 +41,7 @@ pub struct Server {
     drain: watch::Sender<bool>,
     settings: ServerSettings,
     cache_bytes: u64,
+    token_bytes: usize,
     addresses: Vec<ListenAddr>,
     admin: SocketAddr,
     accepting: Vec<tokio::task::JoinHandle<()>>,
@@ -100,7 +104,9 @@ impl Server {
     /// As [`Self::start`].
     pub async fn start_bounded(config: Config, mut bounds: Bounds) -> Result<Self, StartError> {
         bounds.header_bytes += config.rules.limits.token;
+        bounds.connections = limit::connections(bounds.connections);
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let token_bytes = config.rules.limits.token;
         let live =
             Live::new(config.rules, Arc::new(SystemClock)).map_err(StartError::SameIssuer)?;
         let live = Arc::new(live);
@@ -132,7 +138,7 @@ impl Server {
         let addresses = listeners.iter().map(Listener::address).collect();
         let accept = |listener| {
             let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
-            tokio::spawn(accept(app, listener, slots, bounds, draining.clone()))
+            tokio::spawn(accept_for_ever(app, listener, slots, bounds, draining.clone()))
         };
         Ok(Self {
             accepting: listeners.into_iter().map(accept).collect(),
@@ -143,6 +149,7 @@ impl Server {
             drain,
             settings: config.server,
             cache_bytes: config.cache_bytes,
+            token_bytes,
             addresses,
             admin,
         })
@@ -179,6 +186,7 @@ impl Server {
     fn try_reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
         let plan = Plan::prepare(config.issuers).map_err(StartError::Client)?;
         let live = self.app.gate.live();
+        let token_bytes = config.rules.limits.token;
         live.replace_rules(config.rules).map_err(StartError::SameIssuer)?;
         self.issuers.replace(plan);
         self.app.settings.store(Arc::new(config.edge));
@@ -188,6 +196,7 @@ impl Server {
             ("server.admin", old.admin != new.admin),
             ("server.socket_mode", old.socket_mode != new.socket_mode),
             ("server.drain_timeout", old.drain_timeout != new.drain_timeout),
+            ("token.max_size, where it exceeds the old one,", self.token_bytes < token_bytes),
             ("cache.max_bytes", self.cache_bytes != config.cache_bytes),
         ];
         Ok(waiting.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect())
@@ -219,9 +228,30 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
+/// Should accepting panic, an address that nobody answers at any more would be an outage with a good
+/// health check: it begins anew.
+async fn accept_for_ever(
     app: Arc<App>,
     listener: Listener,
+    slots: Arc<Semaphore>,
+    bounds: Bounds,
+    drain: watch::Receiver<bool>,
+) {
+    let listener = Arc::new(listener);
+    loop {
+        let mut accepting = JoinSet::new();
+        let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
+        accepting.spawn(accept(app, Arc::clone(&listener), slots, bounds, drain.clone()));
+        if accepting.join_next().await.is_none_or(|ended| !ended.is_err_and(|e| e.is_panic())) {
+            return;
+        }
+        tracing::error!(address = %listener.address(), "accepting has panicked; it begins anew");
+    }
+}
+
+async fn accept(
+    app: Arc<App>,
+    listener: Arc<Listener>,
     slots: Arc<Semaphore>,
     bounds: Bounds,
     drain: watch::Receiver<bool>,
@@ -262,7 +292,7 @@ async fn connection(
     keepalive: Arc<Keepalive>,
 ) {
     app.metrics.connections.inc();
-    app.metrics.connections_open.inc();
+    let open = Open::new(app.metrics.connections_open.clone());
     let service = {
         let (app, keepalive) = (Arc::clone(&app), Arc::clone(&keepalive));
         move |request: Request<Incoming>| {
@@ -271,11 +301,27 @@ async fn connection(
         }
     };
     connection::serve(stream, bounds, drain, service).await;
-    app.metrics.connections_open.dec();
+    drop(open);
     if keepalive.connection_ended() {
         tracing::warn!(%peer, "{ADVICE}");
     }
     drop(slot);
+}
+
+/// Counts a connection as open for as long as it lives, however it ends.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Which edge an address belongs to.

@@ -44,7 +44,12 @@ impl FromStr for LogFormat {
 /// alone is Vidimus' own; the libraries below then only warn.
 pub fn start_logs(format: LogFormat, level: &str, colour: bool) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(filter(level)?).map_err(|error| error.to_string())?;
-    let logs = SubscriberBuilder::default().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written (closed pipe, full disk) must not take down who wrote it: the
+    // subscriber would report it on standard error, and panic there.
+    let logs = SubscriberBuilder::default()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => logs.with_ansi(colour).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

@@ -83,7 +83,12 @@ pub(crate) struct FakeSource {
 }
 
 impl Source for FakeSource {
-    fn refresh(&self, _: &str, _: &str) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
+    fn refresh(
+        &self,
+        _: &str,
+        _: &str,
+        _: bool,
+    ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             let live = self.live.lock().unwrap().upgrade().unwrap();
