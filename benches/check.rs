@@ -49,7 +49,7 @@ fn key(algorithm: Algorithm) -> SigningKey {
 /// Keycloak's claims; with RS256 a token of 1.1 to 1.2 KB, as a realm issues them.
 fn token(key: &SigningKey) -> String {
     let mut claims = samples::claims(ISSUER, NOW);
-    for name in ["sid", "given_name", "family_name", "allowed-origins", "resource_access"] {
+    for name in ["sid", "allowed-origins", "resource_access"] {
         claims.as_object_mut().map(|claims| claims.remove(name));
     }
     key.sign(&claims).expect("randomness")

@@ -282,6 +282,21 @@ async fn last_good_keys_serve_an_outage_up_to_max_stale() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_ahead_makes_keys_be_fetched_and_not_just_missed() {
+    let world = World::new();
+    let token = world.token(json!({ "exp": NOW + 90 * 24 * 3600 }));
+    assert_eq!(world.denial("default", &token).await, None);
+    world.clock.advance(seconds(30 * 24 * 3600)); // resumed after a month
+    let key = world.key.clone();
+    world.when_asked(move |live| {
+        live.publish_keys(ISSUER, jwks(&[&key]));
+        Refresh::Done
+    });
+    assert_eq!(world.denial("default", &token).await, None);
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
 async fn new_rules_hold_for_cached_tokens_at_once() {
     let world = World::new();
     let token = world.token(json!({}));

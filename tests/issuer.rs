@@ -243,6 +243,94 @@ async fn a_request_that_gives_up_leaves_the_fetch_to_the_others() {
 }
 
 #[tokio::test]
+async fn forced_fetches_do_not_put_off_looking_for_the_address_of_the_keys() {
+    let refresh = Duration::from_millis(200);
+    let world = World::new(refresh, Duration::from_millis(20)).await;
+    let before = world.issuer.asked().0;
+    let stranger = world.token(&ec_key("stranger"));
+    let until = Instant::now() + refresh * 6;
+    while Instant::now() < until {
+        world.denial(&stranger).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+    let (metadata, keys) = world.issuer.asked();
+    assert!(metadata - before >= 3, "{metadata} {before}");
+    assert!(keys > metadata, "and the keys were fetched more often than that");
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_does_not_hold_up_another() {
+    let key = ec_key("k1");
+    let start = |keys| Issuer::start(([127, 0, 0, 1], 0).into(), "shop", keys);
+    let (hung, good) =
+        (start(vec![ec_key("x")]).await.unwrap(), start(vec![key.clone()]).await.unwrap());
+    hung.set_fault(Some(Fault::Hang));
+    // 200 realms at the hung host, one elsewhere.
+    let mut all: Vec<_> = (0..200)
+        .map(|number| IssuerSettings {
+            fetch_base: Some(format!("http://{}", hung.address()).parse().unwrap()),
+            ..settings(&format!("https://id.example.com/realms/{number}"), LONG, LONG)
+        })
+        .collect();
+    all.push(settings(good.issuer(), LONG, LONG));
+    let rules = Rules {
+        realms: all.iter().map(|settings| rules(&settings.issuer)).collect(),
+        policies: vec![Policy::new("default", vec![200])],
+        limits: Limits::default(),
+    };
+    let live = Arc::new(Live::new(rules, Arc::new(SystemClock)).unwrap());
+    let began = Instant::now();
+    let issuers = Issuers::start(all, Arc::clone(&live)).unwrap();
+    let gate = Gate::new(live, issuers as _, 1024 * 1024);
+    assert_eq!(denial(&gate, &token(good.issuer(), &key)).await, None);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_a_thousand_and_some_wait_for_one_realm() {
+    let world = Arc::new(World::new(LONG, LONG).await);
+    world.issuer.set_fault(Some(Fault::Hang));
+    let token = Arc::new(world.token(&ec_key("k2")));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..3_000 {
+        let (world, token) = (Arc::clone(&world), Arc::clone(&token));
+        tasks.spawn(async move {
+            let began = Instant::now();
+            (world.denial(&token).await, began.elapsed())
+        });
+    }
+    let (mut waited, mut at_once) = (0, 0);
+    while let Some(result) = tasks.join_next().await {
+        match result.unwrap() {
+            (Some(Denial::KeysUnavailable), _) => waited += 1,
+            (Some(Denial::KeysCoolingDown), took) if took < Duration::from_secs(4) => at_once += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((waited, at_once), (1_024, 1_976));
+}
+
+#[tokio::test]
+async fn a_request_that_waits_while_its_realm_is_replaced_goes_on_with_the_new_one() {
+    let world = World::new(LONG, LONG).await;
+    let new = ec_key("k2");
+    let token = world.token(&new);
+    world.issuer.set_fault(Some(Fault::Hang));
+    let waiting = {
+        let (gate, token) = (world.gate.clone(), token.clone());
+        tokio::spawn(async move { denial(&gate, &token).await })
+    };
+    sleep(Duration::from_millis(100)).await;
+    world.issuer.set_fault(None);
+    world.issuer.set_keys(vec![new]);
+    let began = Instant::now();
+    let other = settings(world.issuer.issuer(), LONG, SOON);
+    world.issuers.replace(vidimus::issuer::Plan::prepare(vec![other]).unwrap());
+    assert_eq!(waiting.await.unwrap(), None);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn https_is_trusted_by_the_ca_file_and_by_nothing_else() {
     use tokio_rustls::rustls::{
         self,
@@ -297,6 +385,16 @@ async fn https_is_trusted_by_the_ca_file_and_by_nothing_else() {
         until("a refused certificate", || issuers.outcomes()[0].1.contains_key("connect")).await;
         assert_eq!(denial(&gate, &good).await, Some(Denial::KeysUnavailable));
     }
+    // Another CA under the same path: from the next change of configuration on, only that is trusted.
+    let path = folder.path().join("ca.pem");
+    std::fs::copy(&good_ca, &path).unwrap();
+    let (gate, issuers) = gate_for(with_ca(Some(&path)));
+    until("keys over https", || gate.live().load().realms().get(0).unwrap().last_keys().is_some())
+        .await;
+    std::fs::copy(&other_ca, &path).unwrap();
+    issuers.replace(vidimus::issuer::Plan::prepare(vec![with_ca(Some(&path))]).unwrap());
+    until("a refused certificate", || issuers.outcomes()[0].1.contains_key("connect")).await;
+
     for content in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
     {
         let bad = folder.path().join("bad.pem");
