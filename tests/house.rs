@@ -81,7 +81,7 @@ fn rooms_use_only_what_the_map_allows() {
         ("issuer", &["check", "gate"]),
         ("edge", &["check", "gate"]),
         ("telemetry", &["check", "gate", "issuer"]),
-        ("config", &["check", "gate", "issuer", "edge", "server"]),
+        ("config", &["check", "gate", "issuer", "edge"]),
         ("server", &["check", "gate", "issuer", "edge", "telemetry", "config"]),
         ("demo", &["check", "gate", "config", "server"]),
     ] {

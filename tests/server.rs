@@ -21,11 +21,10 @@ use support::{claims, ec_key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
-use vidimus::config::Config;
+use vidimus::config::{Config, ListenAddr};
 use vidimus::demo::issuer::{Fault, Issuer};
 use vidimus::demo::key::SigningKey;
 use vidimus::gate::{Clock as _, SystemClock};
-use vidimus::server::listener::ListenAddr;
 use vidimus::server::{Bounds, Server};
 
 struct World {

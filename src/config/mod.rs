@@ -4,6 +4,7 @@
 //! mistake that is in it: where, what was found, what is allowed. Unknown keys are mistakes.
 
 mod error;
+mod listen;
 mod reader;
 mod realm;
 mod settings;
@@ -12,12 +13,12 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use listen::ListenAddr;
 
 use crate::check::{AudienceRule, ClaimPath};
 use crate::edge::EdgeSettings;
 use crate::gate::Rules;
 use crate::issuer::IssuerSettings;
-use crate::server::listener::ListenAddr;
 
 /// A configuration that holds no mistake.
 #[derive(Clone, Debug)]

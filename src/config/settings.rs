@@ -8,13 +8,12 @@ use http::header::HeaderName;
 
 use super::reader::{At, Errors, Section};
 use super::realm::{self, HOUR, NAME, NonEmpty, SECOND, is_name};
-use super::{Config, ServerSettings};
+use super::{Config, ListenAddr, ServerSettings};
 use crate::check::{AudienceRule, ClaimPath, Limits, Policy, RealmRules, Role};
 use crate::edge::EdgeSettings;
 use crate::edge::credential::Source;
 use crate::edge::forwarded::{TrustedProxies, TrustedProxy};
 use crate::gate::Rules;
-use crate::server::listener::ListenAddr;
 
 /// Reads the whole document. Used only if `errors` stays empty.
 pub(super) fn read(mut top: Section<'_>, errors: &mut Errors) -> Config {

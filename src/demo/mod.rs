@@ -14,9 +14,8 @@ use anstyle::{AnsiColor, Style};
 use reqwest::Client;
 use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{Config, ListenAddr};
 use crate::server::Server;
-use crate::server::listener::ListenAddr;
 use issuer::{CLIENT, Issuer};
 use samples::Sample;
 

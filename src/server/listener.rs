@@ -2,45 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::config::ListenAddr;
 use crate::edge::forwarded::Peer;
-
-/// An address to listen at: `127.0.0.1:9180`, `[::1]:9180` or `unix:/run/vidimus/edge.sock`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddr {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
-}
-
-impl FromStr for ListenAddr {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text.strip_prefix("unix:") {
-            Some(path) if path.is_empty() || path.ends_with('/') => Err(()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| ()),
-        }
-    }
-}
-
-impl fmt::Display for ListenAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// An address that could not be listened at, and what may help.
 #[derive(Debug)]
@@ -190,27 +159,6 @@ fn parent(path: &Path) -> std::path::Display<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_read_as_they_are_written() {
-        for text in
-            ["127.0.0.1:9180", "[::1]:9180", "unix:/run/vidimus/edge.sock", "unix:edge.sock"]
-        {
-            assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
-        }
-        for text in [
-            "",
-            "9180",
-            "localhost:9180",
-            ":9180",
-            "unix:",
-            "unix:/run/",
-            "/run/x.sock",
-            "127.0.0.1",
-        ] {
-            assert!(text.parse::<ListenAddr>().is_err(), "{text}");
-        }
-    }
 
     #[tokio::test]
     async fn replaces_the_socket_of_a_dead_process_only() {

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::{Config, ServerSettings};
+use crate::config::{Config, ListenAddr, ServerSettings};
 use crate::edge::forwarded::Peer;
 use crate::edge::{EdgeSettings, auth_request};
 use crate::gate::{Gate, Live, SystemClock};
@@ -30,7 +30,7 @@ use crate::telemetry::metrics::Metrics;
 use admin::Admin;
 pub use connection::Bounds;
 use keepalive::{ADVICE, Keepalive};
-use listener::{BindError, ListenAddr, Listener, Stream};
+use listener::{BindError, Listener, Stream};
 
 /// A sidecar that is serving.
 pub struct Server {

@@ -27,6 +27,19 @@ const FORGED: [(&str, &str); 9] = [
     ("X_AUTH_REQUEST_ROLES", "admin"),
 ];
 
+/// Headers by which some frameworks route, rewrite or take an identity.
+const STEERING: [(&str, &str); 9] = [
+    ("X-Original-URL", "/admin/"),
+    ("X-Original-URI", "/admin/"),
+    ("X-Rewrite-URL", "/admin/"),
+    ("Forwarded", "host=evil.example.com"),
+    ("X-Forwarded-Prefix", "/admin"),
+    ("X-Forwarded-Uri", "/admin/"),
+    ("X-Forwarded-User", "mallory"),
+    ("X-HTTP-Method-Override", "DELETE"),
+    ("ssl-client-cert", "mallory"),
+];
+
 /// Tokens of every algorithm pass; the service gets what they say, and nothing of what the client says.
 pub(crate) async fn identity(house: &House, table: &Table) {
     for algorithm in ["RS256", "ES256", "PS256", "EdDSA"] {
@@ -53,6 +66,15 @@ pub(crate) async fn identity(house: &House, table: &Table) {
     let arrived = house.service.arrived(&path);
     let token = arrived.map(|arrived| arrived.headers.contains_key("authorization"));
     table.same("the service does not get the token", "Some(false)", &format!("{token:?}"));
+
+    let (path, bearer) = (house.path("/orders/"), format!("Bearer {alice}"));
+    let headers: Vec<_> = STEERING.into_iter().chain([("authorization", &*bearer)]).collect();
+    let answer = house.site.send(Method::GET, &path, &headers).await;
+    let came = house.service.arrived(&path).map(|arrived| {
+        STEERING.iter().filter(|(name, _)| arrived.headers.contains_key(*name)).count()
+    });
+    let case = "headers that steer some services do not reach it";
+    table.same(case, "200 Some(0)", &format!("{} {came:?}", answer.told()));
 
     let answer = house.sidecar.edge().get("/auth/named", Some(&alice)).await;
     let case = "a name with umlauts in a header of one's own";
