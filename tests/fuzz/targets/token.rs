@@ -22,7 +22,10 @@ static REALMS: LazyLock<Realms> = LazyLock::new(|| {
 fuzz_target!(|text: &str| {
     let policy = Policy::new("default", vec![0]);
     let token = RawToken::new(text);
-    assert!(!matches!(verify(token, &policy, &REALMS, Limits::default(), NOW), Verification::Verified(_)));
+    assert!(!matches!(
+        verify(token, &policy, &REALMS, Limits::default(), NOW),
+        Verification::Verified(_)
+    ));
     // The same bytes as a payload, so that the fuzzer need not find base64 first.
     if let Ok(json) = Json::parse(text.as_bytes().to_vec(), JsonLimits::TOKEN) {
         // serde_json reads the same: nothing is lost, and nothing it refuses gets by.
