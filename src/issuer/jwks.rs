@@ -92,6 +92,16 @@ impl Realm {
         self.ended.send_replace(RETIRED);
     }
 
+    fn tell(&self, round: u64) {
+        self.ended.send_if_modified(|last| {
+            let retired = *last == RETIRED; // for good, though a last fetch may end after that
+            if !retired {
+                *last = round;
+            }
+            !retired
+        });
+    }
+
     /// Fetches for ever. Aborted when the realm leaves the configuration. Should a fetch panic, a realm
     /// whose keys nobody fetches any more would be an outage in a day: it begins anew.
     pub(super) async fn run(
@@ -108,7 +118,7 @@ impl Realm {
                 return;
             }
             let round = lock(&self.rounds).end(None);
-            self.ended.send_replace(round.number);
+            self.tell(round.number);
             tracing::error!(
                 realm = &*self.settings.name,
                 "fetching keys has panicked; it begins anew"
@@ -157,7 +167,7 @@ impl Realm {
             let dice = 0.9 + (jitter.hash_one(Instant::now()) % 1000) as f64 / 5000.0;
             next = Instant::now() + pause.mul_f64(dice);
             let round = lock(&self.rounds).end(result.ok());
-            self.ended.send_replace(round.number);
+            self.tell(round.number);
         }
     }
 
