@@ -172,6 +172,20 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             "realm[0].issuer",
             "\"id.example.com\"",
         ),
+        ("[[realm]]\nissuer = \"\"\naudience = [\"a\"]".into(), 2, "realm[0].issuer", "\"\""),
+        (
+            "[[realm]]\nissuer = \" https://id.example.com/x\"\naudience = [\"a\"]".into(),
+            2,
+            "realm[0].issuer",
+            "\" https://id.example.com/x\"",
+        ),
+        (realm("fetch_base = \"https://u:p@kc\""), 4, "realm[0].fetch_base", "a URL with a user"),
+        (
+            format!("[token]\nsources = [\"header:x-a\", \"header:X-A\"]\n{MINIMAL}"),
+            1,
+            "token.sources",
+            "header:x-a twice",
+        ),
         (
             "[[realm]]\nissuer = \"https://u:p@id.example.com/x\"\naudience = [\"a\"]".into(),
             2,

@@ -29,6 +29,7 @@ pub(super) fn read(
     if issuer.is_none() && !errors.iter().any(|error| error.path == place.path) {
         errors.push(place.error("nothing", ISSUER));
     }
+    let given = issuer.is_some();
     let issuer = issuer.unwrap_or_else(|| At {
         value: String::new(),
         path: place.path.clone(),
@@ -40,8 +41,9 @@ pub(super) fn read(
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none()
+            && issuer.value.trim() == issuer.value // which a URL reader would overlook
     });
-    if url.is_none() && !issuer.value.is_empty() {
+    if given && url.is_none() {
         errors.push(issuer.error(format_args!("{:?}", issuer.value), ISSUER));
     }
 
@@ -50,7 +52,7 @@ pub(super) fn read(
     if let Some(name) = &named {
         rules.name = name.value.as_str().into();
     }
-    if !is_name(&rules.name) && !issuer.value.is_empty() {
+    if !is_name(&rules.name) && url.is_some() {
         let place = named.unwrap_or_else(|| At { value: String::new(), ..issuer.clone() });
         errors
             .push(place.error(format_args!("the name {:?}", rules.name), format!("name = {NAME}")));
