@@ -72,7 +72,7 @@
 //! | `server` (default) | `edge`, `server`, `config`, `telemetry`, `demo`, and the `vidimus` command |
 //!
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto
-//! provider, no metrics registry, no logger (the command does, in its `main`).
+//! provider, no metrics registry, no logger (the command does, for itself: its logger, and its limit on open files).
 
 pub mod check;
 #[cfg(feature = "server")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vidimus::config::{Config, ConfigErrors};
 use vidimus::demo::{Addresses, Demo, DemoError};
-use vidimus::server::Server;
+use vidimus::server::{Server, raise_open_files};
 
 type Loaded = Result<Config, ConfigErrors>;
 
@@ -21,6 +21,7 @@ pub(crate) async fn serve(
     for line in config.summary() {
         tracing::info!("{line}");
     }
+    raise_open_files();
     let server = Server::start(config).await?;
     for address in server.addresses() {
         tracing::info!(%address, "listening for nginx: /auth, /auth/POLICY");
@@ -33,6 +34,7 @@ pub(crate) async fn serve(
 /// Shows the demo, and keeps it up until told to end.
 pub(crate) async fn demo(addresses: Addresses) -> Result<(), DemoError> {
     let signals = Signals::listen()?;
+    raise_open_files();
     let demo = Demo::start(addresses).await?;
     let table = demo.table().await?;
     let mut out = anstream::stdout();

@@ -92,10 +92,10 @@ impl Inner {
             let realm = Some(proof.realm());
             match authorize(proof, policy, &snapshot.realms, now) {
                 Ok(grant) => return Ok(Decision::Allow(grant)),
-                // Its key was withdrawn, or the keys are too old: not known any more.
-                Err(Denial::KeyUnknown | Denial::KeysUnavailable) => {
-                    self.cache.forget_proof(&digest);
-                }
+                // Its key was withdrawn: perhaps another one signs for it.
+                Err(Denial::KeyUnknown) => self.cache.forget_proof(&digest),
+                // The keys are too old. Should they come back as they were, so does the proof.
+                Err(Denial::KeysUnavailable) => {}
                 Err(denial) => return deny(denial, realm),
             }
         }

@@ -8,12 +8,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Kept for issuers, the admin address, listeners and files.
 const RESERVE: u64 = 192;
 
-/// Raises the limit on open files as far as this user may, and gives the number of connections that
-/// fits under it, at most `wanted`.
-pub(super) fn connections(wanted: usize) -> usize {
-    let old = getrlimit(Resource::Nofile);
+/// Raises the process' limit on open files as far as this user may. For the command, not for a library:
+/// it is the whole process' limit.
+pub fn raise_open_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
     // Refused where the system caps it lower still: the old one then holds.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: old.maximum, maximum: old.maximum });
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// The number of connections that fits under the limit, at most `wanted`.
+pub(super) fn fit_connections(wanted: usize) -> usize {
     let files = getrlimit(Resource::Nofile).current;
     let fits = fit(wanted, files);
     if fits < wanted {

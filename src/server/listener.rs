@@ -90,7 +90,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?; // answers are one small packet
+                let _ = stream.set_nodelay(true); // answers are one small packet; it may be gone already
                 Ok((Stream::Tcp(stream), Peer::Ip(address.ip())))
             }
             Self::Unix(listener, _) => {

@@ -30,6 +30,7 @@ use crate::telemetry::metrics::Metrics;
 use admin::Admin;
 pub use connection::Bounds;
 use keepalive::{ADVICE, Keepalive};
+pub use limit::raise_open_files;
 use listener::{BindError, Listener, Stream};
 
 /// A sidecar that is serving.
@@ -104,7 +105,7 @@ impl Server {
     /// As [`Self::start`].
     pub async fn start_bounded(config: Config, mut bounds: Bounds) -> Result<Self, StartError> {
         bounds.header_bytes += config.rules.limits.token;
-        bounds.connections = limit::connections(bounds.connections);
+        bounds.connections = limit::fit_connections(bounds.connections);
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let token_bytes = config.rules.limits.token;
         let live =
@@ -261,6 +262,8 @@ async fn accept(
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(connection) => connection,
+            // Whoever gives up while waiting must not slow down the others.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 // Out of file descriptors, mostly: it passes when connections end.
                 if broken.now() {
