@@ -32,22 +32,13 @@
 //! # #[cfg(feature = "gate")]
 //! # async fn start(token: &str) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use std::time::Duration;
 //! use vidimus::check::{AudienceRule, Decision, Facts, Limits, Policy, RawToken, RealmRules};
 //! use vidimus::gate::{Gate, Live, Rules, SystemClock};
 //! use vidimus::issuer::{IssuerSettings, Issuers};
 //!
 //! let mut shop = RealmRules::new("https://id.example.com/realms/shop");
 //! shop.audience = AudienceRule::OneOf(vec!["orders-api".into()]);
-//! let settings = IssuerSettings {
-//!     name: shop.name.clone(),
-//!     issuer: shop.issuer.clone(),
-//!     fetch_base: None,
-//!     ca_file: None,
-//!     insecure_http: false,
-//!     refresh: Duration::from_secs(300),
-//!     cooldown: Duration::from_secs(10),
-//! };
+//! let settings = IssuerSettings::new(&shop.issuer);
 //! let policies = vec![Policy::new("default", vec![0])];
 //! let rules = Rules { realms: vec![shop], policies, limits: Limits::default() };
 //! let live = Arc::new(Live::new(rules, Arc::new(SystemClock))?);

@@ -63,6 +63,15 @@ fn provoke(denial: Denial, world: &World) -> Case {
         Denial::NotYetValid => changed(json!({ "nbf": NOW + 60 })),
         Denial::IssuedInFuture => changed(json!({ "iat": NOW + 60 })),
         Denial::Audience => changed(json!({ "aud": "billing-api" })),
+        Denial::Inactive => {
+            world.answers(json!({ "active": false }));
+            case.policy = "asking";
+            bearer("2YotnFZFEjr1zCsicMWpAA".into())
+        }
+        Denial::IntrospectionUnavailable => {
+            case.policy = "asking";
+            bearer("2YotnFZFEjr1zCsicMWpAA".into())
+        }
         Denial::ConfirmationUnproven => changed(json!({ "cnf": { "jkt": "x" } })),
         Denial::Signature => bearer(ec_key("k1").sign(&claims(json!({}))).unwrap()),
         Denial::KeyUnknown => stranger(),
@@ -112,7 +121,12 @@ async fn ask_auth_request(world: &World, case: &Case) -> Answered {
 #[tokio::test]
 async fn every_denial_leaves_auth_request_as_the_contract_says() {
     for denial in Denial::ALL {
-        let world = World::new();
+        let world = World::introspecting(|rules| {
+            rules.policies.iter_mut().for_each(|policy| policy.introspect_realm = None);
+            let mut asking = Policy::new("asking", vec![0]);
+            asking.introspect_realm = Some(0);
+            rules.policies.push(asking);
+        });
         let case = provoke(denial, &world);
         (case.before)(&world);
         let (decision, answer) = ask_auth_request(&world, &case).await;

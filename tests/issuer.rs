@@ -32,15 +32,7 @@ const SOON: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(3600);
 
 fn settings(issuer: &str, refresh: Duration, cooldown: Duration) -> IssuerSettings {
-    IssuerSettings {
-        name: "shop".into(),
-        issuer: issuer.into(),
-        fetch_base: None,
-        ca_file: None,
-        insecure_http: false,
-        refresh,
-        cooldown,
-    }
+    IssuerSettings { name: "shop".into(), refresh, cooldown, ..IssuerSettings::new(issuer) }
 }
 
 fn gate_for(settings: IssuerSettings) -> (Gate, Arc<Issuers>) {

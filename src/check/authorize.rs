@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Bound, Claims, Denial, Policy, RealmRules, Realms, UnixTime, Verified};
+use super::introspection::wants_introspection;
+use super::{
+    Bound, Claims, Denial, OwnedToken, Policy, RawToken, RealmRules, Realms, TokenForm, UnixTime,
+    Verified,
+};
 
 /// Permission for one request. Made only by [`authorize()`].
 #[derive(Clone, Debug)]
@@ -10,6 +14,8 @@ pub struct Grant {
     verified: Arc<Verified>,
     policy: Arc<Policy>,
     realm: Arc<RealmRules>,
+    /// The token itself, where it is the full JWT that the policy forwards.
+    presented: Option<OwnedToken>,
     _bound: Bound,
 }
 
@@ -24,25 +30,51 @@ impl Grant {
         &self.policy
     }
 
+    /// Tells the grant which token it was given for: if the policy forwards the full JWT, and
+    /// introspection gave no other, this may be it.
+    #[must_use]
+    pub fn for_token(mut self, token: RawToken<'_>) -> Self {
+        let full = !self.introspected() || self.claims().form() == TokenForm::Regular;
+        if self.policy.forward_jwt.is_some() && token.is_jws() && full {
+            self.presented = Some(token.to_owned());
+        }
+        self
+    }
+
+    /// The full JWT for the service, if the policy forwards it and there is one.
+    pub fn jwt(&self) -> Option<RawToken<'_>> {
+        self.policy.forward_jwt.as_ref()?;
+        self.verified.jwt().or(self.presented.as_ref()).map(OwnedToken::as_raw)
+    }
+
+    /// Whether the claims are what the realm said about the token, rather than what stands in it.
+    pub fn introspected(&self) -> bool {
+        self.verified.introspected()
+    }
+
     /// From which realm.
     pub fn realm(&self) -> &Arc<RealmRules> {
         &self.realm
     }
 
     /// Every identity header of the policy with its value, safe as a header value whatever the claim
-    /// holds. Empty where the claim is missing: it must be sent all the same, so that the edge
-    /// overwrites what the client sent under that name.
+    /// holds; and the full JWT, where the policy forwards it. Empty where there is none: it must be sent
+    /// all the same, so that the edge overwrites what the client sent under that name.
     pub fn identity(&self) -> impl Iterator<Item = (&str, String)> {
-        self.policy.headers.iter().map(|(name, path)| (&**name, path.value(self.claims())))
+        let claims =
+            self.policy.headers.iter().map(|(name, path)| (&**name, path.value(self.claims())));
+        let jwt = || self.jwt().map_or(String::new(), |jwt| jwt.expose().to_owned());
+        claims.chain(self.policy.forward_jwt.iter().map(move |name| (&**name, jwt())))
     }
 }
 
 /// Judges a proof against a policy at this moment. Reads like the contract's list, top to bottom.
 ///
 /// # Errors
-/// The first rule that does not hold.
+/// The first rule that does not hold. [`Denial::IntrospectionUnavailable`] means that the realm must be
+/// asked about the token first: `introspected()` then gives the proof to judge.
 pub fn authorize(
-    verified: Arc<Verified>,
+    verified: &Arc<Verified>,
     policy: &Arc<Policy>,
     realms: &Realms,
     now: UnixTime,
@@ -54,14 +86,24 @@ pub fn authorize(
         realms.get(verified.realm()).filter(|realm| *realm.rules().issuer == *claims.issuer());
     let realm = realm.filter(|_| policy.accepts_realm(verified.realm())).ok_or(Denial::Issuer)?;
 
-    // 8. The key that proved it is still published, and that is known recently enough.
-    let keys = realm.keys(now).ok_or(Denial::KeysUnavailable)?;
-    if !keys.contains(verified.key()) {
-        return Err(Denial::KeyUnknown);
+    // 8. The key that signed it is still published, and that is known recently enough.
+    if let Some(key) = verified.key() {
+        let keys = realm.keys(now).ok_or(Denial::KeysUnavailable)?;
+        if !keys.contains(key) {
+            return Err(Denial::KeyUnknown);
+        }
     }
 
     // 4. Not expired, not from the future.
     realm.rules().check_times(claims, now)?;
+
+    // 7. Its key, if it is bound to one, is the caller's.
+    let bound = claims.confirmation.prove()?;
+
+    // What the token does not say itself, or may no longer be true, its realm has been asked for.
+    if !verified.introspected() && wants_introspection(realm.rules(), policy, claims) {
+        return Err(Denial::IntrospectionUnavailable);
+    }
 
     // 6. Meant for us, and with the rights.
     if !realm.rules().audience.accepts(claims) {
@@ -69,9 +111,7 @@ pub fn authorize(
     }
     policy.check_rights(claims)?;
 
-    // 7. Its key, if it is bound to one, is the caller's.
-    let bound = claims.confirmation.prove()?;
-
-    let (policy, realm) = (Arc::clone(policy), Arc::clone(realm.rules()));
-    Ok(Grant { verified, policy, realm, _bound: bound })
+    let (verified, policy) = (Arc::clone(verified), Arc::clone(policy));
+    let realm = Arc::clone(realm.rules());
+    Ok(Grant { verified, policy, realm, presented: None, _bound: bound })
 }

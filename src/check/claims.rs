@@ -15,6 +15,29 @@ pub enum TokenKind {
     DPoP,
 }
 
+/// How much of what its issuer knows stands in a Keycloak token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenForm {
+    /// All of it.
+    Regular,
+    /// What the mappers with "Add to lightweight access token" leave; introspection gives the rest.
+    Lightweight,
+    /// The token does not say: Keycloak before 26.2, or another issuer.
+    Unmarked,
+}
+
+impl TokenForm {
+    /// Since 26.2 an access token's `jti` begins with session, token and grant, two letters each, and
+    /// a colon (Keycloak's `DefaultTokenContextEncoderProvider`).
+    fn of(jti: &str) -> Self {
+        match jti.as_bytes() {
+            [_, _, b'l', b't', _, _, b':', ..] => Self::Lightweight,
+            [_, _, b'r', b't', _, _, b':', ..] => Self::Regular,
+            _ => Self::Unmarked,
+        }
+    }
+}
+
 /// The claims of a token (RFC 7519 §4.1, RFC 9068 §2.2, Keycloak's `AccessToken`).
 #[derive(Debug)]
 pub struct Claims {
@@ -23,6 +46,7 @@ pub struct Claims {
     pub(super) issued_at: Option<UnixTime>,
     pub(super) kind: TokenKind,
     pub(super) confirmation: Confirmation,
+    pub(super) form: TokenForm,
     all: Json,
     // Where these stand in it; their types have been checked.
     issuer: u32,
@@ -35,17 +59,31 @@ pub struct Claims {
 impl Claims {
     /// Reads claims out of a payload whose signature may not have been checked yet.
     pub(super) fn read(all: Json) -> Result<Self, Denial> {
+        Self::read_with(all, &["typ"])
+    }
+
+    /// Reads the answer about an active token (RFC 7662 §2.2). It says what kind of token it is in
+    /// `token_type`; Keycloak's also in `typ`. None of them may say anything else.
+    pub(super) fn read_answer(all: Json) -> Result<Self, Denial> {
+        Self::read_with(all, &["typ", "token_type"])
+    }
+
+    fn read_with(all: Json, kinds: &[&str]) -> Result<Self, Denial> {
         let (mut issuer, mut audience, mut scope) = (None, None, None);
         let (mut realm_access, mut resource_access) = (None, None);
         let (mut expires, mut not_before, mut issued_at) = (None, None, None);
         let (mut kind, mut confirmation) = (None, Confirmation::Absent);
+        let mut form = TokenForm::Unmarked;
         for (name, value) in all.root().members().ok_or(Denial::TokenMalformed)? {
             match name {
                 "iss" => issuer = Some(text(value)?.place()),
                 "exp" => expires = Some(time(value, f64::floor)?),
                 "nbf" => not_before = Some(time(value, f64::ceil)?),
                 "iat" => issued_at = Some(time(value, f64::ceil)?),
-                "typ" => kind = value.as_str().map(Some).ok_or(Denial::ClaimMalformed)?,
+                _ if kinds.contains(&name) => {
+                    let found = TokenKind::read(value)?;
+                    kind = kind.filter(|said| *said == TokenKind::DPoP).or(Some(found));
+                }
                 "aud" => audience = Some(text(value).or_else(|_| texts(value))?.place()),
                 "scope" => scope = Some(text(value)?.place()),
                 "realm_access" => realm_access = Some(access(value)?.place()),
@@ -56,15 +94,12 @@ impl Claims {
                     resource_access = Some(value.place());
                 }
                 "cnf" => confirmation = Confirmation::Present,
-                "sub" | "azp" | "jti" | "sid" => drop(text(value)?),
+                "jti" => form = TokenForm::of(value.as_str().ok_or(Denial::ClaimMalformed)?),
+                "sub" | "azp" | "sid" => drop(text(value)?),
                 _ => {}
             }
         }
-        let kind = match kind {
-            Some(kind) if kind.eq_ignore_ascii_case("Bearer") => TokenKind::Bearer,
-            Some(kind) if kind.eq_ignore_ascii_case("DPoP") => TokenKind::DPoP,
-            _ => return Err(Denial::TokenType),
-        };
+        let kind = kind.ok_or(Denial::TokenType)?;
         Ok(Self {
             issuer: issuer.ok_or(Denial::Issuer)?,
             expires: expires.ok_or(Denial::ExpiryMissing)?,
@@ -72,6 +107,7 @@ impl Claims {
             issued_at,
             kind,
             confirmation,
+            form,
             audience,
             scope,
             realm_access,
@@ -93,6 +129,11 @@ impl Claims {
     /// Claim `typ`.
     pub fn kind(&self) -> TokenKind {
         self.kind
+    }
+
+    /// Whether it is a lightweight token, as far as it says so.
+    pub fn form(&self) -> TokenForm {
+        self.form
     }
 
     /// `aud`: one text or a list of them; empty if the token has none.
@@ -119,6 +160,18 @@ impl Claims {
         self.all.root()
     }
 
+    pub(super) fn has_audience(&self) -> bool {
+        self.audience.is_some()
+    }
+
+    pub(super) fn has_scope(&self) -> bool {
+        self.scope.is_some()
+    }
+
+    pub(super) fn has_access(&self) -> bool {
+        self.realm_access.is_some() || self.resource_access.is_some()
+    }
+
     pub(super) fn has_realm_role(&self, role: &str) -> bool {
         self.realm_access.is_some_and(|place| holds(self.all.at(place), role))
     }
@@ -131,6 +184,19 @@ impl Claims {
     /// About how many bytes of memory this holds, for the cache's bound.
     pub fn memory(&self) -> usize {
         size_of::<Self>() + self.all.memory()
+    }
+}
+
+impl TokenKind {
+    fn read(value: JsonRef<'_>) -> Result<Self, Denial> {
+        let kind = value.as_str().ok_or(Denial::ClaimMalformed)?;
+        if kind.eq_ignore_ascii_case("Bearer") {
+            Ok(Self::Bearer)
+        } else if kind.eq_ignore_ascii_case("DPoP") {
+            Ok(Self::DPoP)
+        } else {
+            Err(Denial::TokenType)
+        }
     }
 }
 

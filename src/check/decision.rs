@@ -50,6 +50,10 @@ pub enum Denial {
     Expired,
     /// The JOSE header's `typ` is none of the realm's `header_types`.
     HeaderType,
+    /// The issuer says that the token is not active: expired, revoked, its user logged out, or unknown.
+    Inactive,
+    /// The issuer would have to be asked about the token (RFC 7662), and cannot be now.
+    IntrospectionUnavailable,
     /// `iat` lies in the future.
     IssuedInFuture,
     /// `iss` is no realm of the policy.
@@ -68,7 +72,7 @@ pub enum Denial {
     NoCredential,
     /// `nbf` lies in the future.
     NotYetValid,
-    /// Not a JWS, and nobody to ask about it.
+    /// Not a JWS, and the policy names nobody to ask about it.
     Opaque,
     /// The edge named a policy that does not exist.
     PolicyUnknown,
@@ -101,7 +105,7 @@ pub struct Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
@@ -113,6 +117,8 @@ impl Denial {
         Self::ExpiryMissing,
         Self::Expired,
         Self::HeaderType,
+        Self::Inactive,
+        Self::IntrospectionUnavailable,
         Self::IssuedInFuture,
         Self::Issuer,
         Self::KeyAlgorithm,
@@ -180,6 +186,7 @@ impl Denial {
             }
             Self::Signature => bad_token("signature", "the token's signature is not valid"),
             Self::Audience => bad_token("audience", "the token is not meant for this service"),
+            Self::Inactive => bad_token("inactive", "the token is not active"),
             Self::ConfirmationUnproven => bad_token(
                 "confirmation_unproven",
                 "the token is bound to a key that the caller did not prove to hold",
@@ -200,6 +207,10 @@ impl Denial {
             Self::KeysCoolingDown => {
                 cannot_decide("keys_cooling_down", "the token's signing key is not known yet")
             }
+            Self::IntrospectionUnavailable => cannot_decide(
+                "introspection_unavailable",
+                "the issuer cannot be asked about the token now",
+            ),
         }
     }
 }

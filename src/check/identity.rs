@@ -22,6 +22,11 @@ impl ClaimPath {
         Self(path.into())
     }
 
+    /// Whether the token has the claim at all.
+    pub(super) fn is_in(&self, claims: &Claims) -> bool {
+        find(claims.all(), &self.0).is_some()
+    }
+
     /// The value for a header; empty when the claim is missing, `null` or an empty list.
     pub fn value(&self, claims: &Claims) -> String {
         let mut text = String::new();

@@ -188,6 +188,14 @@ impl<'a> JsonRef<'a> {
         }
     }
 
+    /// If it is `true` or `false`.
+    pub fn as_bool(self) -> Option<bool> {
+        match self.node().kind {
+            Kind::Bool(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
     /// If it is a number that an `i64` holds.
     pub fn as_i64(self) -> Option<i64> {
         match self.node().kind {

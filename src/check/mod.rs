@@ -2,10 +2,12 @@
 //!
 //! Nothing here reads a clock, a socket, a file or a global, takes a lock or writes a log: time and
 //! keys come in as arguments, a decision goes out as a value. It builds with
-//! `--no-default-features`. The contract is two functions:
+//! `--no-default-features`. The contract is three functions:
 //!
 //! * [`verify()`]: once per token. Bytes to [`Verified`], a proof that a published key of a known
 //!   realm signed it; or what is missing to say so ([`Verification::Needs`]); or a [`Denial`].
+//! * [`introspected()`]: what a realm answers about a token that does not say enough itself
+//!   (RFC 7662), to the same proof.
 //! * [`authorize()`]: on every request, whether the proof is fresh or cached: validity period,
 //!   realm, audience, scopes, roles, binding, key still published.
 //!
@@ -22,11 +24,12 @@
 //!
 //! match check::verify(RawToken::new(token), &policy, &realms, Limits::default(), now) {
 //!     Verification::Verified(proof) => {
-//!         let grant = check::authorize(proof.into(), &policy, &realms, now)?;
+//!         let grant = check::authorize(&Arc::new(proof), &policy, &realms, now)?;
 //!         println!("welcome, {:?}", grant.claims().text("sub"));
 //!         Ok(())
 //!     }
 //!     Verification::Needs(lookup) => panic!("fetch the keys of realm {} again", lookup.realm),
+//!     Verification::Introspect { realm } => panic!("ask realm {realm} about the token"),
 //!     Verification::Reject { denial, .. } => Err(denial),
 //! }
 //! # }
@@ -38,6 +41,7 @@ mod claims;
 mod decision;
 mod facts;
 mod identity;
+mod introspection;
 mod json;
 mod keys;
 mod policy;
@@ -50,14 +54,17 @@ mod wycheproof;
 
 pub use authorize::{Grant, authorize};
 pub use binding::{Bound, Confirmation};
-pub use claims::{Claims, TokenKind};
+pub use claims::{Claims, TokenForm, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;
 pub use identity::ClaimPath;
+pub use introspection::{
+    Introspected, IntrospectionRules, Reply, ReplyError, UseFor, introspected,
+};
 pub use json::{Json, JsonError, JsonLimits, JsonRef};
 pub use keys::{Algorithm, Key, KeyId, KeySet, KeySetError, Skipped};
 pub use policy::{Policy, Role};
 pub use realm::{AudienceRule, Realm, RealmRules, Realms, SameIssuer};
 pub use time::UnixTime;
-pub use token::{Limits, RawToken, TokenDigest};
+pub use token::{Limits, OwnedToken, RawToken, TokenDigest};
 pub use verify::{Lookup, Verification, Verified, verify};

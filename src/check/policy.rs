@@ -18,6 +18,12 @@ pub struct Policy {
     pub roles: Vec<Role>,
     /// Header names and the claims that fill them, on every allowed request.
     pub headers: Vec<(Box<str>, ClaimPath)>,
+    /// The place of the realm that is asked about opaque tokens. Default: none, so they are refused.
+    /// Counts only if the policy accepts that realm and its rules have `use_for.opaque`.
+    pub introspect_realm: Option<usize>,
+    /// A header that hands the full JWT to the service: the one that was presented, or the one that
+    /// introspection gave for it (empty if it gave none). Default: none.
+    pub forward_jwt: Option<Box<str>>,
 }
 
 /// A role, as Keycloak's `protect()` writes it.
@@ -95,6 +101,8 @@ impl Policy {
             scopes: Vec::new(),
             roles: Vec::new(),
             headers: headers.into(),
+            introspect_realm: None,
+            forward_jwt: None,
         }
     }
 
@@ -106,6 +114,24 @@ impl Policy {
     /// Whether tokens of the realm at this place are accepted at all.
     pub fn accepts_realm(&self, place: usize) -> bool {
         self.realms.binary_search(&place).is_ok()
+    }
+
+    /// Whether a claim that this policy looks at is not in the token at all: then a full answer about
+    /// the token might still satisfy it.
+    pub(super) fn lacks_claim(&self, claims: &Claims) -> bool {
+        match self.check_rights(claims) {
+            Ok(()) => false,
+            Err(Denial::Audience) => !claims.has_audience(),
+            Err(Denial::ScopeMissing) => !claims.has_scope(),
+            Err(_) => !claims.has_access(),
+        }
+    }
+
+    /// Whether the token has everything this policy asks for, and hands on.
+    pub(super) fn is_satisfied(&self, claims: &Claims) -> bool {
+        self.check_rights(claims).is_ok()
+            && self.forward_jwt.is_none()
+            && self.headers.iter().all(|(_, claim)| claim.is_in(claims))
     }
 
     /// Rule 6: audience, scopes, roles.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Algorithm, Claims, Denial, KeySet, UnixTime};
+use super::{Algorithm, Claims, Denial, IntrospectionRules, KeySet, UnixTime};
 
 /// The rules of one realm. Changed only by changing the configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct RealmRules {
     pub header_types: Vec<String>,
     /// How long the last good keys serve while the issuer is out of reach. Default 24 h.
     pub max_stale: Duration,
+    /// Which tokens the issuer is asked about. Default: none.
+    pub introspection: Option<IntrospectionRules>,
 }
 
 /// Whom a token must be meant for.
@@ -59,19 +61,14 @@ impl RealmRules {
             leeway: Duration::from_secs(5),
             header_types: vec!["JWT".into(), "at+jwt".into()],
             max_stale: Duration::from_secs(24 * 3600),
+            introspection: None,
         }
     }
 
     pub(super) fn accepts_header_type(&self, kind: Option<&str>) -> bool {
-        let plain = |kind: &str| {
-            let short = kind.get(.."application/".len());
-            match short.is_some_and(|prefix| prefix.eq_ignore_ascii_case("application/")) {
-                true => kind["application/".len()..].to_owned(), // RFC 7515 §4.1.9
-                false => kind.to_owned(),
-            }
-        };
-        let kind = kind.map_or_else(|| "JWT".to_owned(), plain);
-        self.header_types.iter().any(|accepted| plain(accepted).eq_ignore_ascii_case(&kind))
+        let kind = kind.map_or("JWT", without_application);
+        let same = |accepted: &String| without_application(accepted).eq_ignore_ascii_case(kind);
+        self.header_types.iter().any(same)
     }
 
     /// RFC 7519 §4.1.4 to §4.1.6. A token ends when `exp` is reached, not after it.
@@ -87,6 +84,13 @@ impl RealmRules {
             Ok(())
         }
     }
+}
+
+/// A JOSE `typ` may leave out `application/` (RFC 7515 §4.1.9).
+pub(super) fn without_application(kind: &str) -> &str {
+    let prefix = "application/";
+    let has_it = kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if has_it { &kind[prefix.len()..] } else { kind }
 }
 
 /// A realm with the keys it published last.

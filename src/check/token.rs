@@ -1,6 +1,7 @@
 //! From the bytes a client sent to the three parts of a JWS (RFC 7515 §7.1), with hard limits.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,6 +32,21 @@ impl<'a> RawToken<'a> {
         TokenDigest(bytes)
     }
 
+    /// The text itself, to send it to its issuer. Never for logs, metrics or answers.
+    pub fn expose(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether it has the shape of a JWS.
+    pub(super) fn is_jws(self) -> bool {
+        self.0.matches('.').count() == 2
+    }
+
+    /// A copy that outlives the request.
+    pub fn to_owned(self) -> OwnedToken {
+        OwnedToken(self.0.into())
+    }
+
     /// In bytes.
     #[expect(clippy::len_without_is_empty, reason = "a credential is never empty")]
     pub fn len(self) -> usize {
@@ -44,7 +60,25 @@ impl fmt::Debug for RawToken<'_> {
     }
 }
 
-/// SHA-256 of a token: the only form of it that is stored.
+/// A token that outlives its request: while its issuer is asked about it, or because a policy hands it
+/// on. It cannot be printed either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnedToken(Arc<str>);
+
+impl OwnedToken {
+    /// As it came.
+    pub fn as_raw(&self) -> RawToken<'_> {
+        RawToken(&self.0)
+    }
+}
+
+impl fmt::Debug for OwnedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnedToken(..)")
+    }
+}
+
+/// SHA-256 of a token: what caches know it by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
@@ -94,8 +128,10 @@ impl<'a> Jws<'a> {
         if text.len() > limits.token {
             return Err(Denial::TokenTooLarge);
         }
+        // With fewer than two dots nobody, however lenient, can take it for a JWS. With two it is one,
+        // or nothing: a mangled JWT must not reach its issuer as if it were opaque.
         let (header, rest) = text.split_once('.').ok_or(Denial::Opaque)?;
-        let (payload, signature) = rest.split_once('.').ok_or(Denial::TokenMalformed)?;
+        let (payload, signature) = rest.split_once('.').ok_or(Denial::Opaque)?;
         match signature.matches('.').count() {
             0 => {}
             2 => return Err(Denial::Encrypted), // a JWE (RFC 7516 §7.1)
@@ -190,7 +226,8 @@ mod tests {
         let long_header = token(&format!(r#"{{"alg":"RS256","x":"{}"}}"#, "a".repeat(4_096)), "{}");
         for (name, text, expected) in [
             ("no dot", "opaque-token".to_owned(), Denial::Opaque),
-            ("one dot", format!("{}.{}", parts[0], parts[1]), Denial::TokenMalformed),
+            ("one dot", format!("{}.{}", parts[0], parts[1]), Denial::Opaque),
+            ("three dots, the last part empty", format!("{good}."), Denial::TokenMalformed),
             ("four parts", format!("{good}.e30"), Denial::TokenMalformed),
             ("five parts", format!("{good}.e30.e30"), Denial::Encrypted),
             ("empty parts", "..".to_owned(), Denial::TokenMalformed),

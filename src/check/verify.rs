@@ -4,29 +4,64 @@ use std::fmt;
 
 use super::token::{Jws, object};
 use super::{
-    Algorithm, Claims, Denial, KeyId, KeySet, Limits, Policy, RawToken, Realm, Realms, UnixTime,
+    Algorithm, Claims, Denial, KeyId, KeySet, Limits, OwnedToken, Policy, RawToken, Realm, Realms,
+    UnixTime,
 };
 
 /// Proof that a key which a realm published has signed these claims.
 ///
-/// Made only here. It remembers realm and key, so that withdrawing the key withdraws the proof. It
-/// says nothing of time or rights: [`authorize()`](super::authorize()) judges those every time.
+/// Made only here, from a signature, and in `introspection.rs`, from what the realm itself said. It
+/// remembers realm and key, so that withdrawing the key withdraws the proof. It says nothing of time or
+/// rights: [`authorize()`](super::authorize()) judges those every time.
 #[derive(Debug)]
 pub struct Verified {
     realm: usize,
-    key: KeyId,
+    key: Option<KeyId>,
+    introspected: bool,
     claims: Claims,
+    jwt: Option<OwnedToken>,
 }
 
 impl Verified {
+    /// The realm at this place has told the claims; with the key that signed the token, if it is a JWS,
+    /// and the full JWT that came with the answer, if a policy wants it.
+    pub(super) fn told(
+        realm: usize,
+        key: Option<KeyId>,
+        claims: Claims,
+        jwt: Option<OwnedToken>,
+    ) -> Self {
+        Self { realm, key, introspected: true, claims, jwt }
+    }
+
     /// The place of its realm.
     pub fn realm(&self) -> usize {
         self.realm
     }
 
-    /// The key that proved it.
-    pub fn key(&self) -> KeyId {
+    /// The key that signed the token; nothing if it is opaque.
+    pub fn key(&self) -> Option<KeyId> {
         self.key
+    }
+
+    /// Whether the realm was asked about it (RFC 7662).
+    pub fn introspected(&self) -> bool {
+        self.introspected
+    }
+
+    /// The full JWT that introspection gave for it.
+    pub(super) fn jwt(&self) -> Option<&OwnedToken> {
+        self.jwt.as_ref()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        self.claims.memory() + self.jwt.as_ref().map_or(0, |jwt| jwt.as_raw().len())
+    }
+
+    /// What it is made of, for the answer it came with.
+    pub(super) fn into_claims(self) -> Claims {
+        self.claims
     }
 
     /// What the token says.
@@ -42,6 +77,11 @@ pub enum Verification {
     Verified(Verified),
     /// It cannot be said without this. Ask for it, then verify again, once.
     Needs(Lookup),
+    /// It is opaque: ask the realm at this place about it (RFC 7662).
+    Introspect {
+        /// The place of the realm.
+        realm: usize,
+    },
     /// No, whatever may be fetched.
     Reject {
         /// Which rule.
@@ -81,6 +121,7 @@ pub fn verify(
 ) -> Verification {
     let (jws, claims) = match read(token, limits) {
         Ok(parts) => parts,
+        Err(Denial::Opaque) => return opaque(policy, realms),
         Err(denial) => return Verification::Reject { denial, realm: None },
     };
     let place = realms.place_of(claims.issuer()).filter(|place| policy.accepts_realm(*place));
@@ -91,13 +132,22 @@ pub fn verify(
         .unwrap_or_else(|denial| Verification::Reject { denial, realm: Some(place) })
 }
 
-fn read(token: RawToken<'_>, limits: Limits) -> Result<(Jws<'_>, Claims), Denial> {
+fn opaque(policy: &Policy, realms: &Realms) -> Verification {
+    let asked = policy.introspect_realm.filter(|place| policy.accepts_realm(*place));
+    let rules = |place: usize| realms.get(place)?.rules().introspection.as_ref();
+    match asked.filter(|place| rules(*place).is_some_and(|rules| rules.use_for.opaque)) {
+        Some(realm) => Verification::Introspect { realm },
+        None => Verification::Reject { denial: Denial::Opaque, realm: None },
+    }
+}
+
+pub(super) fn read(token: RawToken<'_>, limits: Limits) -> Result<(Jws<'_>, Claims), Denial> {
     let mut jws = Jws::parse(token, limits)?;
     let claims = Claims::read(object(std::mem::take(&mut jws.payload))?)?;
     Ok((jws, claims))
 }
 
-fn prove(
+pub(super) fn prove(
     jws: Jws<'_>,
     claims: Claims,
     place: usize,
@@ -121,7 +171,13 @@ fn prove(
         return Ok(needs(false));
     };
     match signed_by(keys, kid, header.algorithm, signed, &signature) {
-        Some(Ok(key)) => Ok(Verification::Verified(Verified { realm: place, key, claims })),
+        Some(Ok(key)) => Ok(Verification::Verified(Verified {
+            realm: place,
+            key: Some(key),
+            introspected: false,
+            claims,
+            jwt: None,
+        })),
         Some(Err(denial)) => Err(denial),
         None => Ok(needs(true)),
     }

@@ -4,7 +4,9 @@
 //! mistake that is in it: where, what was found, what is allowed. Unknown keys are mistakes.
 
 mod error;
+mod introspection;
 mod listen;
+mod policy;
 mod reader;
 mod realm;
 mod settings;
@@ -15,7 +17,7 @@ use std::time::Duration;
 pub use error::{ConfigError, ConfigErrors};
 pub use listen::ListenAddr;
 
-use crate::check::{AudienceRule, ClaimPath};
+use crate::check::{AudienceRule, ClaimPath, UseFor};
 use crate::edge::EdgeSettings;
 use crate::gate::Rules;
 use crate::issuer::IssuerSettings;
@@ -77,6 +79,19 @@ impl Config {
                 "realm {}: issuer {}, audience {audience}{by}",
                 rules.name, rules.issuer
             ));
+            if let Some(introspection) = &rules.introspection {
+                let UseFor { opaque, lightweight, all } = introspection.use_for;
+                let which = match (all, opaque, lightweight) {
+                    (true, ..) => "every token",
+                    (_, true, true) => "opaque and lightweight tokens",
+                    (_, true, false) => "opaque tokens",
+                    _ => "lightweight tokens",
+                };
+                lines.push(format!(
+                    "realm {}: asked about {which}, as client {}",
+                    rules.name, introspection.client_id
+                ));
+            }
         }
         for policy in &self.rules.policies {
             let realms = self.rules.realms.iter().enumerate();
@@ -93,7 +108,23 @@ impl Config {
             if !roles.is_empty() {
                 line += &format!("; {}", roles.join(" or "));
             }
+            if let Some(realm) = policy.introspect_realm
+                && realms.len() > 1
+            {
+                line += &format!("; opaque tokens: realm {}", self.rules.realms[realm].name);
+            }
             lines.push(line);
+            let jwt = |(place, issuer): (usize, &IssuerSettings)| {
+                let given = issuer.introspection.as_ref().is_none_or(|i| i.prefer_jwt);
+                policy.accepts_realm(place) && !given
+            };
+            if policy.forward_jwt.is_some() && self.issuers.iter().enumerate().any(jwt) {
+                lines.push(format!(
+                    "note: policy {} forwards the full JWT, and a realm of it has no prefer_jwt: for its \
+                     opaque and lightweight tokens the header stays empty",
+                    policy.name()
+                ));
+            }
             let tells_issuer =
                 policy.headers.iter().any(|(_, claim)| *claim == ClaimPath::new("iss"));
             if realms.len() > 1 && !tells_issuer {

@@ -4,7 +4,7 @@
 //! at once. A [`Section`] remembers which keys were asked for: what is left at its end is unknown.
 
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -203,6 +203,25 @@ impl<'a> Section<'a> {
                 default
             }
         }
+    }
+
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: usize,
+        range: RangeInclusive<usize>,
+        errors: &mut Errors,
+    ) -> usize {
+        let Some(at) = self.take(key) else { return default };
+        let number = match &at.value {
+            DeValue::Integer(number) => number.to_string().parse().ok(),
+            _ => None,
+        };
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let allowed = format!("a number from {} to {}", range.start(), range.end());
+            errors.push(at.error(describe(&at.value), allowed));
+            default
+        })
     }
 
     pub(super) fn size(

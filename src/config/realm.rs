@@ -124,7 +124,16 @@ pub(super) fn read(
         );
     }
     jwks.end(errors);
+    let mut introspection = None;
+    if realm.has("introspection") {
+        let section = realm.section("introspection", errors);
+        introspection = Some(super::introspection::read(section, insecure_http, errors));
+    } else {
+        realm.section("introspection", errors);
+    }
     realm.end(errors);
+    let (rules_of, settings_of) = introspection.unzip();
+    rules.introspection = rules_of;
 
     let settings = IssuerSettings {
         name: rules.name.clone(),
@@ -134,6 +143,7 @@ pub(super) fn read(
         insecure_http,
         refresh,
         cooldown,
+        introspection: settings_of,
     };
     (rules, settings, At { value: (), path: issuer.path, line: issuer.line })
 }

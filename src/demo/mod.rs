@@ -4,8 +4,9 @@
 //! were really sent over HTTP.
 
 pub mod issuer;
-pub mod key;
 pub mod samples;
+
+pub use crate::issuer::key;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

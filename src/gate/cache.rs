@@ -1,7 +1,8 @@
-//! What need not be worked out twice: proofs, and for a moment, refused signatures.
+//! What need not be worked out twice: proofs, and for a moment, refusals.
 //!
-//! The cache holds proofs, never verdicts: a hit saves the signature and nothing else. Both maps are
-//! keyed by the token's SHA-256, so a copy of this memory is no collection of tokens.
+//! The cache holds proofs, never verdicts: a hit saves the signature or the call, and nothing else. The
+//! maps are keyed by the token's SHA-256, so a copy of this memory is no collection of tokens. What a
+//! realm answered is kept under that realm: another one's word about the same token is not its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use moka::Expiry;
 use moka::sync::Cache;
 
 use super::snapshot::Version;
-use crate::check::{TokenDigest, UnixTime, Verified};
+use crate::check::{Denial, TokenDigest, UnixTime, Verified};
 
 /// How long a refused signature is remembered. Long enough that a bad token in a loop costs nothing;
 /// a key that changes meanwhile ends it at once.
@@ -20,15 +21,27 @@ const REFUSAL_LIFETIME: Duration = Duration::from_secs(10);
 /// How many are remembered: about 2 MiB, whoever sends them.
 const MAX_REFUSALS: u64 = 10_000;
 
+/// The longest `inactive_ttl` that the configuration allows; each entry also knows its own end.
+const MAX_NEGATIVE_LIFETIME: Duration = Duration::from_secs(3600);
+
 /// What an entry costs beside its claims: digest, counters, the cache's own nodes and queues.
 const ENTRY_OVERHEAD: usize = 512;
 
 pub(super) struct TokenCache {
-    proofs: Cache<TokenDigest, Proof>,
+    proofs: Cache<Known, Proof>,
     refusals: Cache<TokenDigest, (Version, Option<usize>)>,
+    negatives: Cache<Known, Negative>,
     hits: AtomicU64,
     misses: AtomicU64,
     refusal_hits: AtomicU64,
+    answer_hits: AtomicU64,
+}
+
+/// A token, and which realm has been asked about it, if any.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Known {
+    pub(super) digest: TokenDigest,
+    pub(super) asked: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -37,6 +50,16 @@ struct Proof {
     /// The configuration it was made under.
     rules: u64,
     lifetime: Duration,
+    /// By the gate's uptime; only what a realm said ends so.
+    until: Duration,
+}
+
+/// A realm said "not active", or something that no token may be.
+#[derive(Clone, Copy)]
+struct Negative {
+    denial: Denial,
+    rules: u64,
+    until: Duration,
 }
 
 /// Counters of the proof cache.
@@ -48,6 +71,8 @@ pub struct CacheStats {
     pub misses: u64,
     /// Bad signatures not checked again.
     pub refusal_hits: u64,
+    /// Answers of introspection used again.
+    pub answer_hits: u64,
     /// Proofs held.
     pub entries: u64,
     /// About how much memory they take.
@@ -66,15 +91,21 @@ impl TokenCache {
                 .max_capacity(MAX_REFUSALS)
                 .time_to_live(REFUSAL_LIFETIME)
                 .build(),
+            negatives: Cache::builder()
+                .max_capacity(MAX_REFUSALS)
+                .time_to_live(MAX_NEGATIVE_LIFETIME)
+                .build(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             refusal_hits: AtomicU64::new(0),
+            answer_hits: AtomicU64::new(0),
         }
     }
 
     /// A proof made under the current rules.
     pub(super) fn proof(&self, digest: &TokenDigest, version: Version) -> Option<Arc<Verified>> {
-        let proof = self.proofs.get(digest).filter(|proof| proof.rules == version.rules);
+        let known = Known { digest: *digest, asked: None };
+        let proof = self.proofs.get(&known).filter(|proof| proof.rules == version.rules);
         let counter = if proof.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         proof.map(|proof| proof.verified)
@@ -91,12 +122,55 @@ impl TokenCache {
         // The leeway belongs to judging: within it a token is verified anew each time.
         let lifetime = verified.claims().expires().since(now);
         if lifetime > Duration::ZERO {
-            self.proofs.insert(digest, Proof { verified, rules: version.rules, lifetime });
+            let proof = Proof { verified, rules: version.rules, lifetime, until: Duration::MAX };
+            self.proofs.insert(Known { digest, asked: None }, proof);
+        }
+    }
+
+    /// What the realm said about the token a short while ago, under the current rules.
+    pub(super) fn answer(
+        &self,
+        known: &Known,
+        version: Version,
+        uptime: Duration,
+    ) -> Option<Result<Arc<Verified>, Denial>> {
+        let current = |rules, until| rules == version.rules && uptime < until;
+        let active = self.proofs.get(known).filter(|proof| current(proof.rules, proof.until));
+        let negative = || self.negatives.get(known).filter(|no| current(no.rules, no.until));
+        let answer = match active {
+            Some(proof) => Some(Ok(proof.verified)),
+            None => negative().map(|no| Err(no.denial)),
+        };
+        self.answer_hits.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
+        answer
+    }
+
+    /// Keeps what a realm said: "active" at most until the token ends.
+    pub(super) fn keep_answer(
+        &self,
+        known: Known,
+        answer: Result<Arc<Verified>, Denial>,
+        version: Version,
+        asked: Duration,
+        kept: Duration,
+        now: UnixTime,
+    ) {
+        let (rules, until) = (version.rules, asked.saturating_add(kept));
+        match answer {
+            Ok(verified) => {
+                let lifetime = verified.claims().expires().since(now).min(kept);
+                self.negatives.invalidate(&known);
+                self.proofs.insert(known, Proof { verified, rules, lifetime, until });
+            }
+            Err(denial) => {
+                self.proofs.invalidate(&known);
+                self.negatives.insert(known, Negative { denial, rules, until });
+            }
         }
     }
 
     pub(super) fn forget_proof(&self, digest: &TokenDigest) {
-        self.proofs.invalidate(digest);
+        self.proofs.invalidate(&Known { digest: *digest, asked: None });
     }
 
     /// Whether this token's signature was refused a moment ago, under these very rules and keys; and
@@ -119,6 +193,7 @@ impl TokenCache {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             refusal_hits: self.refusal_hits.load(Ordering::Relaxed),
+            answer_hits: self.answer_hits.load(Ordering::Relaxed),
             entries: self.proofs.entry_count(),
             bytes: self.proofs.weighted_size(),
         }
@@ -126,20 +201,20 @@ impl TokenCache {
 }
 
 fn weight(verified: &Verified) -> u32 {
-    u32::try_from(verified.claims().memory() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+    u32::try_from(verified.memory() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
 }
 
 struct UntilExpiry;
 
-impl Expiry<TokenDigest, Proof> for UntilExpiry {
-    fn expire_after_create(&self, _: &TokenDigest, proof: &Proof, _: Instant) -> Option<Duration> {
+impl Expiry<Known, Proof> for UntilExpiry {
+    fn expire_after_create(&self, _: &Known, proof: &Proof, _: Instant) -> Option<Duration> {
         // The cache's own clock is coarse; authorize() judges `exp` exactly on every request.
         Some(proof.lifetime.min(Duration::from_secs(366 * 24 * 3600)))
     }
 
     fn expire_after_update(
         &self,
-        key: &TokenDigest,
+        key: &Known,
         proof: &Proof,
         now: Instant,
         _: Option<Duration>,

@@ -1,7 +1,8 @@
-//! The wall clock, as an argument.
+//! Time, as an argument.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::check::UnixTime;
 
@@ -9,11 +10,18 @@ use crate::check::UnixTime;
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> UnixTime;
+
+    /// How long it has run, whatever is done to the wall clock: for how long answers are used.
+    fn uptime(&self) -> Duration;
 }
 
 /// The machine's clock: the only place in the crate that reads it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
+
+/// A moment to count from. Which one does not matter.
+#[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
@@ -22,26 +30,37 @@ impl Clock for SystemClock {
         let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixTime::from_secs(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
+
+    fn uptime(&self) -> Duration {
+        BEGAN.elapsed()
+    }
 }
 
 /// A clock that tests move by hand.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    began: UnixTime,
+}
 
 impl ManualClock {
     /// Stands still at this moment.
     pub fn at(now: UnixTime) -> Self {
-        Self(AtomicI64::new(now.as_secs()))
+        Self { now: AtomicI64::new(now.as_secs()), began: now }
     }
 
     /// Moves on.
     pub fn advance(&self, by: Duration) {
-        self.0.store(self.now().after(by).as_secs(), Ordering::SeqCst);
+        self.now.store(self.now().after(by).as_secs(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> UnixTime {
-        UnixTime::from_secs(self.0.load(Ordering::SeqCst))
+        UnixTime::from_secs(self.now.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Duration {
+        self.now().since(self.began)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -75,6 +76,11 @@ impl Live {
     /// Now, by the gate's clock.
     pub fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// How long the gate's clock has run.
+    pub fn uptime(&self) -> Duration {
+        self.clock.uptime()
     }
 
     /// Whether every realm had keys at some moment. It stays so: a realm that is added later, or an

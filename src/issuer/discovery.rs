@@ -1,22 +1,78 @@
-//! Where a realm's keys are: OpenID Connect Discovery 1.0 §4, RFC 8414 §3.
+//! Where a realm's keys are, and where it answers about tokens: OpenID Connect Discovery 1.0 §4, RFC 8414
+//! §3.
 
 use reqwest::Client;
 use url::Url;
 
 use super::IssuerSettings;
+use super::client_auth::ClientAuth;
 use super::http::{Failure, FetchError, check_secure, get};
 use crate::check::{Json, JsonLimits, JsonRef};
 
-/// Asks for the metadata and gives the address of the JWKS.
-pub(super) async fn jwks_uri(client: &Client, settings: &IssuerSettings) -> Result<Url, Failure> {
-    let url = metadata_url(settings)?;
-    let body = get(client, &url).await?;
-    let jwks = read(body, settings).map_err(|error| error.at(&url))?;
-    check_secure(&jwks, settings.insecure_http).map_err(|error| error.at(&jwks))?;
-    Ok(jwks)
+/// What a realm says about itself, as far as it matters here.
+pub(super) struct Metadata {
+    pub(super) jwks: Url,
+    pub(super) endpoints: Endpoints,
 }
 
-fn read(body: Vec<u8>, settings: &IssuerSettings) -> Result<Url, FetchError> {
+/// Where a realm answers about tokens. What is wrong about it is told when it is needed: without
+/// introspection it does no harm.
+#[derive(Clone)]
+pub(super) struct Endpoints {
+    introspection: Result<Url, Unusable>,
+    /// For clients that prove themselves with a certificate (RFC 8705 §5).
+    by_certificate: Option<Result<Url, Unusable>>,
+    /// Where our client gets a token of its own: for `vidimus doctor`.
+    pub(super) token: Option<Url>,
+    /// Whether it makes signed answers (RFC 9701 §7).
+    pub(super) signs: bool,
+}
+
+/// Why an endpoint cannot be used.
+#[derive(Clone, Copy)]
+enum Unusable {
+    Missing,
+    NoUrl,
+    Insecure,
+}
+
+/// Where to ask about a token.
+pub(super) struct Endpoint {
+    pub(super) url: Url,
+    /// Whether the realm makes signed answers.
+    pub(super) signs: bool,
+}
+
+impl Endpoints {
+    /// Where a client asks that proves itself in this way.
+    pub(super) fn introspection(&self, auth: &ClientAuth) -> Result<Endpoint, FetchError> {
+        let by_certificate = self.by_certificate.as_ref();
+        let by_certificate = by_certificate.filter(|_| matches!(auth, ClientAuth::Tls { .. }));
+        match by_certificate.unwrap_or(&self.introspection) {
+            Ok(url) => Ok(Endpoint { url: url.clone(), signs: self.signs }),
+            Err(Unusable::Missing) => Err(FetchError::Metadata("lack `introspection_endpoint`")),
+            Err(Unusable::NoUrl) => {
+                Err(FetchError::Metadata("have a bad `introspection_endpoint`"))
+            }
+            Err(Unusable::Insecure) => Err(FetchError::Insecure),
+        }
+    }
+}
+
+/// Asks for the metadata.
+pub(super) async fn metadata(
+    client: &Client,
+    settings: &IssuerSettings,
+) -> Result<Metadata, Failure> {
+    let url = metadata_url(settings)?;
+    let body = get(client, &url).await?;
+    let metadata = read(body, settings).map_err(|error| error.at(&url))?;
+    let jwks = &metadata.jwks;
+    check_secure(jwks, settings.insecure_http).map_err(|error| error.at(jwks))?;
+    Ok(metadata)
+}
+
+fn read(body: Vec<u8>, settings: &IssuerSettings) -> Result<Metadata, FetchError> {
     let metadata = Json::parse(body, JsonLimits::ISSUER).map_err(FetchError::Malformed)?;
     let text = |name: &str| metadata.root().get(name).and_then(JsonRef::as_str);
 
@@ -31,7 +87,22 @@ fn read(body: Vec<u8>, settings: &IssuerSettings) -> Result<Url, FetchError> {
     if !jwks.username().is_empty() || jwks.password().is_some() {
         return Err(FetchError::Metadata("have a `jwks_uri` with a user or password"));
     }
-    Ok(inside(jwks, settings))
+    let endpoint = |text: Option<&str>| {
+        let url = Url::parse(text.ok_or(Unusable::Missing)?).map_err(|_| Unusable::NoUrl)?;
+        let plain = url.username().is_empty() && url.password().is_none();
+        let url = inside(url, settings);
+        check_secure(&url, settings.insecure_http).map_err(|_| Unusable::Insecure)?;
+        if plain { Ok(url) } else { Err(Unusable::NoUrl) }
+    };
+    let aliases = metadata.root().get("mtls_endpoint_aliases");
+    let alias = aliases.and_then(|aliases| aliases.get("introspection_endpoint")?.as_str());
+    let endpoints = Endpoints {
+        introspection: endpoint(text("introspection_endpoint")),
+        by_certificate: alias.map(|alias| endpoint(Some(alias))),
+        token: endpoint(text("token_endpoint")).ok(),
+        signs: metadata.root().get("introspection_signing_alg_values_supported").is_some(),
+    };
+    Ok(Metadata { jwks: inside(jwks, settings), endpoints })
 }
 
 fn metadata_url(settings: &IssuerSettings) -> Result<Url, FetchError> {
@@ -59,19 +130,13 @@ fn inside(url: Url, settings: &IssuerSettings) -> Url {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn settings(issuer: &str, base: Option<&str>, insecure_http: bool) -> IssuerSettings {
         IssuerSettings {
-            issuer: issuer.into(),
-            name: "shop".into(),
             fetch_base: base.map(|base| base.parse().unwrap()),
-            ca_file: None,
             insecure_http,
-            refresh: Duration::from_secs(300),
-            cooldown: Duration::from_secs(10),
+            ..IssuerSettings::new(issuer)
         }
     }
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, redirect};
+use reqwest::{Client, Response, StatusCode, redirect};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use url::Url;
 
-use crate::check::{JsonError, KeySetError};
+use crate::check::{JsonError, KeySetError, ReplyError};
 
 /// A whole request and answer. Keycloak answers in milliseconds; whoever waits here waits in a
 /// request.
@@ -26,12 +28,23 @@ const MAX_BODY: usize = 1024 * 1024;
 pub enum FetchError {
     /// No connection: refused, unknown host, TLS.
     Connect(String),
-    /// No answer in time.
-    Timeout,
+    /// No whole answer within this time.
+    Timeout(Duration),
     /// The connection broke.
     Broken(String),
     /// Not 200.
     Status(u16),
+    /// Introspection refuses our client, with this error code: its id, secret, key or certificate is
+    /// wrong, or it may not introspect.
+    Credentials(u16, String),
+    /// A part of our client's credentials cannot be read.
+    Secret(String),
+    /// As many calls as allowed are waiting.
+    Busy,
+    /// Too many calls in a row have failed: none is made for a moment.
+    Open,
+    /// The answer of introspection cannot be used.
+    Reply(ReplyError),
     /// 3xx: an issuer that moves its keys is not followed.
     Redirect(u16),
     /// More than 1 MiB.
@@ -55,9 +68,14 @@ impl FetchError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
-            Self::Timeout => "timeout",
+            Self::Timeout(_) => "timeout",
             Self::Broken(_) => "broken",
             Self::Status(_) => "status",
+            Self::Credentials(..) => "credentials",
+            Self::Secret(_) => "secret",
+            Self::Busy => "busy",
+            Self::Open => "breaker_open",
+            Self::Reply(error) => error.label(),
             Self::Redirect(_) => "redirect",
             Self::TooLarge => "too_large",
             Self::NotJson(_) => "not_json",
@@ -74,7 +92,9 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(why) => write!(f, "cannot connect: {why}"),
-            Self::Timeout => write!(f, "no answer within {} s", TIMEOUT.as_secs()),
+            Self::Timeout(limit) => {
+                write!(f, "no whole answer within {}", humantime_like(*limit))
+            }
             Self::Broken(why) => write!(f, "the connection broke: {why}"),
             Self::Status(404) => write!(
                 f,
@@ -82,6 +102,22 @@ impl fmt::Display for FetchError {
                  as /auth?"
             ),
             Self::Status(status) => write!(f, "it answered {status}, not 200"),
+            Self::Credentials(403, error) => write!(
+                f,
+                "it answered 403 {error}: our client may not introspect; it must be confidential \
+                 (Client authentication on)"
+            ),
+            Self::Credentials(status, error) => write!(
+                f,
+                "it answered {status} {error}: it does not accept our client's credentials; compare \
+                 client_id, auth and the secret, key or certificate with the client in Keycloak"
+            ),
+            Self::Secret(why) => f.write_str(why),
+            Self::Busy => write!(f, "as many calls as max_concurrent allows are waiting already"),
+            Self::Open => {
+                write!(f, "too many calls in a row have failed; it is left alone a moment")
+            }
+            Self::Reply(error) => error.fmt(f),
             Self::Redirect(status) => write!(f, "it answered {status}: redirects are not followed"),
             Self::TooLarge => write!(f, "its answer is larger than 1 MiB"),
             Self::NotJson(kind) => write!(f, "it answered {kind}, not JSON"),
@@ -128,11 +164,22 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Builds the client of one trust store.
+/// A certificate chain and its private key, as PEM.
+pub(super) struct Identity<'a> {
+    pub(super) certificate: &'a [u8],
+    pub(super) key: &'a [u8],
+}
+
+/// Builds the client of one trust store, and of one identity if the server wants it.
 ///
 /// # Errors
-/// If `ca`, a file and what is in it, holds no certificate, or one that cannot be used.
-pub(super) fn client(ca: Option<(&Path, &[u8])>, on_this_machine: bool) -> Result<Client, String> {
+/// If `ca`, a file and what is in it, holds no certificate, or one that cannot be used; or the identity
+/// is none.
+pub(super) fn client(
+    ca: Option<(&Path, &[u8])>,
+    identity: Option<Identity<'_>>,
+    on_this_machine: bool,
+) -> Result<Client, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -141,12 +188,19 @@ pub(super) fn client(ca: Option<(&Path, &[u8])>, on_this_machine: bool) -> Resul
         None => versions.with_platform_verifier().map_err(|error| error.to_string())?,
         Some((path, pem)) => versions.with_root_certificates(roots(path, pem)?),
     };
+    let tls = match identity {
+        None => tls.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = identity.read()?;
+            tls.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+        }
+    };
     let mut builder = Client::builder();
     if on_this_machine {
         builder = builder.no_proxy();
     }
     builder
-        .tls_backend_preconfigured(tls.with_no_client_auth())
+        .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(TIMEOUT)
@@ -155,10 +209,20 @@ pub(super) fn client(ca: Option<(&Path, &[u8])>, on_this_machine: bool) -> Resul
         .map_err(|error| chain(&error))
 }
 
-fn roots(path: &Path, pem: &[u8]) -> Result<rustls::RootCertStore, String> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
+impl Identity<'_> {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
+        if chain.is_empty() {
+            return Err("there is no PEM certificate in certificate_file".into());
+        }
+        let key = PrivateKeyDer::from_pem_slice(self.key)
+            .map_err(|_| "there is no PEM private key in key_file")?;
+        Ok((chain, key))
+    }
+}
 
+fn roots(path: &Path, pem: &[u8]) -> Result<rustls::RootCertStore, String> {
     let file = path.display();
     let mut store = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -201,36 +265,57 @@ pub(super) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, Failure> 
 
 async fn body(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
     let request = client.get(url.clone()).header(ACCEPT, "application/json");
-    let answer = request.send().await.map_err(broken)?;
-    match answer.status() {
-        status if status.is_redirection() => return Err(FetchError::Redirect(status.as_u16())),
-        status if status != 200 => return Err(FetchError::Status(status.as_u16())),
-        _ => {}
-    }
-    if let Some(kind) = answer.headers().get(CONTENT_TYPE)
-        && !kind.to_str().is_ok_and(|kind| kind.contains("json"))
-    {
-        let kind = String::from_utf8_lossy(kind.as_bytes()).chars().take(64).collect();
+    let answer = request.send().await.map_err(|error| broken(error, TIMEOUT))?;
+    check_status(answer.status())?;
+    if let Some(kind) = content_type(&answer).filter(|kind| !kind.contains("json")) {
         return Err(FetchError::NotJson(kind));
     }
+    whole_body(answer, TIMEOUT).await
+}
+
+/// 200, or which error it is.
+pub(super) fn check_status(status: StatusCode) -> Result<(), FetchError> {
+    match status {
+        StatusCode::OK => Ok(()),
+        status if status.is_redirection() => Err(FetchError::Redirect(status.as_u16())),
+        status => Err(FetchError::Status(status.as_u16())),
+    }
+}
+
+/// The media type, as far as it is fit for a log.
+pub(super) fn content_type(answer: &Response) -> Option<String> {
+    let kind = answer.headers().get(CONTENT_TYPE)?;
+    Some(String::from_utf8_lossy(kind.as_bytes()).chars().take(64).collect())
+}
+
+/// At most 1 MiB of it; `limit` is what the client waits for altogether.
+pub(super) async fn whole_body(answer: Response, limit: Duration) -> Result<Vec<u8>, FetchError> {
     let body = Limited::new(reqwest::Body::from(answer), MAX_BODY).collect().await;
     match body {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge),
         Err(error) => match error.downcast::<reqwest::Error>() {
-            Ok(error) => Err(broken(*error)),
+            Ok(error) => Err(broken(*error, limit)),
             Err(error) => Err(FetchError::Broken(error.to_string())),
         },
     }
 }
 
-fn broken(error: reqwest::Error) -> FetchError {
-    if error.is_timeout() {
-        FetchError::Timeout
+pub(super) fn broken(error: reqwest::Error, limit: Duration) -> FetchError {
+    if error.is_timeout() && !error.is_connect() {
+        FetchError::Timeout(limit)
     } else if error.is_connect() {
         FetchError::Connect(chain(&error))
     } else {
         FetchError::Broken(chain(&error))
+    }
+}
+
+fn humantime_like(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_millis()) {
+        (seconds, 0) => format!("{seconds} s"),
+        (0, millis) => format!("{millis} ms"),
+        _ => format!("{:.1} s", time.as_secs_f64()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use reqwest::Client;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use url::Url;
 
 use super::IssuerSettings;
-use super::discovery::jwks_uri;
+use super::discovery::{Endpoints, Metadata, metadata};
 use super::http::{Failure, FetchError, get};
 use super::round::{Rounds, Step};
 use crate::check::KeySet;
@@ -45,6 +46,8 @@ pub(super) struct Realm {
     ended: watch::Sender<u64>,
     waiting: Semaphore,
     outcomes: Mutex<BTreeMap<&'static str, u64>>,
+    /// As the metadata named them last.
+    endpoints: ArcSwap<Option<Endpoints>>,
 }
 
 impl Realm {
@@ -57,6 +60,7 @@ impl Realm {
             ended: watch::Sender::new(0),
             waiting: Semaphore::new(MAX_WAITING),
             outcomes: Mutex::new(counted),
+            endpoints: ArcSwap::default(),
         }
     }
 
@@ -80,6 +84,11 @@ impl Realm {
                 Ok(Err(_)) | Err(_) => return Some(Refresh::Unreachable),
             }
         }
+    }
+
+    /// Where the realm answers about tokens, once its metadata have been read.
+    pub(super) fn endpoint(&self) -> Arc<Option<Endpoints>> {
+        self.endpoints.load_full()
     }
 
     /// How many fetches ended how: `ok`, or an error's label.
@@ -180,7 +189,8 @@ impl Realm {
         let Known { uri, until } = match known.take().filter(|known| Instant::now() < known.until) {
             Some(known) => known,
             None => {
-                let uri = jwks_uri(client, &self.settings).await?;
+                let Metadata { jwks: uri, endpoints } = metadata(client, &self.settings).await?;
+                self.endpoints.store(Arc::new(Some(endpoints)));
                 // A little less than the schedule, so that each scheduled fetch looks again.
                 Known { uri, until: Instant::now() + self.settings.refresh.mul_f64(0.8) }
             }

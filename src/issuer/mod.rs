@@ -1,13 +1,19 @@
-//! Outbound: asks issuers for their keys, and publishes them to the gate.
+//! Outbound: asks issuers for their keys, which it publishes to the gate, and about tokens (RFC 7662).
 //!
 //! One task per realm fetches at start, on schedule and when a request meets an unknown `kid`, and is
 //! the only one that fetches: single flight needs no other lock. What fails leaves the last good keys
 //! where they are. Nothing here ends the process.
 
+mod breaker;
+mod client_auth;
 mod discovery;
 mod http;
+mod introspect;
 mod jwks;
+pub mod key;
 mod round;
+mod secret;
+mod stats;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,9 +28,17 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use url::Url;
 
+pub use self::client_auth::ClientAuth;
 pub use self::http::{FetchError, check_secure};
+pub use self::introspect::IntrospectionSettings;
+pub use self::secret::{Secret, SecretSource};
+pub use self::stats::IntrospectionStats;
 
-use crate::gate::{Live, Refresh, Source};
+use self::client_auth::Credentials;
+use self::http::Failure;
+use self::introspect::Introspector;
+use crate::check::{OwnedToken, Reply};
+use crate::gate::{Live, NoReply, Refresh, Source};
 use jwks::Realm;
 
 /// How to reach one issuer.
@@ -45,16 +59,33 @@ pub struct IssuerSettings {
     pub refresh: Duration,
     /// At least this long between two fetches that unknown `kid`s cause.
     pub cooldown: Duration,
+    /// How to ask it about tokens, if at all.
+    pub introspection: Option<IntrospectionSettings>,
 }
 
 impl IssuerSettings {
+    /// The defaults for an issuer: at its own address, trusted as the operating system does, every five
+    /// minutes, and at most every ten seconds for unknown `kid`s.
+    pub fn new(issuer: &str) -> Self {
+        Self {
+            name: crate::check::RealmRules::new(issuer).name,
+            issuer: issuer.into(),
+            fetch_base: None,
+            ca_file: None,
+            insecure_http: false,
+            refresh: Duration::from_secs(300),
+            cooldown: Duration::from_secs(10),
+            introspection: None,
+        }
+    }
+
     /// The address that is really asked.
     fn asked(&self) -> Option<Url> {
         self.fetch_base.clone().or_else(|| Url::parse(&self.issuer).ok())
     }
 }
 
-/// A client for an issuer could not be built: its `ca_file` is unusable.
+/// A client for an issuer could not be built: its `ca_file`, or a part of our credentials, is unusable.
 #[derive(Debug)]
 pub struct ClientError {
     /// The realm's issuer.
@@ -89,6 +120,7 @@ type Trusted = Option<Arc<[u8]>>;
 #[derive(Clone)]
 struct Running {
     realm: Arc<Realm>,
+    introspector: Option<Arc<Introspector>>,
     /// The file may change under its name.
     trusted: Trusted,
     task: AbortHandle,
@@ -98,7 +130,7 @@ impl Issuers {
     /// Starts fetching, on the current tokio runtime.
     ///
     /// # Errors
-    /// If a `ca_file` is unusable. An issuer that does not answer is no error: it may yet.
+    /// If a file is unusable. An issuer that does not answer is no error: it may yet.
     pub fn start(settings: Vec<IssuerSettings>, live: Arc<Live>) -> Result<Arc<Self>, ClientError> {
         let issuers = Arc::new(Self { realms: ArcSwap::default(), live, slots: Mutex::default() });
         issuers.replace(Plan::prepare(settings)?);
@@ -111,7 +143,7 @@ impl Issuers {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.realms.load_full();
         let mut new = HashMap::with_capacity(plan.0.len());
-        for Planned { settings, trusted, client } in plan.0 {
+        for Planned { settings, trusted, client, credentials } in plan.0 {
             let issuer = Arc::clone(&settings.issuer);
             let stays = |old: &&Running| old.realm.settings == settings && old.trusted == trusted;
             let running = match old.get(&issuer) {
@@ -123,10 +155,17 @@ impl Issuers {
                         .map_or_else(String::new, |url| url.origin().ascii_serialization());
                     let slots =
                         slots.entry(host).or_insert_with(|| Arc::new(Semaphore::new(MAX_FETCHES)));
+                    let introspection = settings.introspection.clone();
                     let realm = Arc::new(Realm::new(settings, counted));
+                    let introspector = introspection.zip(credentials).map(|(settings, proof)| {
+                        let before = other.and_then(|old| old.introspector.as_ref());
+                        let counted = before.map(|old| old.counted()).unwrap_or_default();
+                        let (realm, live) = (Arc::clone(&realm), Arc::clone(&self.live));
+                        Arc::new(Introspector::new(settings, realm, live, proof, counted))
+                    });
                     let (live, slots) = (Arc::clone(&self.live), Arc::clone(slots));
                     let task = tokio::spawn(Arc::clone(&realm).run(client, live, slots));
-                    Running { realm, trusted, task: task.abort_handle() }
+                    Running { realm, introspector, trusted, task: task.abort_handle() }
                 }
             };
             new.insert(issuer, running);
@@ -145,6 +184,16 @@ impl Issuers {
     pub fn outcomes(&self) -> Vec<(Arc<str>, BTreeMap<&'static str, u64>)> {
         let realms = self.realms.load();
         realms.values().map(|r| (Arc::clone(&r.realm.settings.name), r.realm.outcomes())).collect()
+    }
+
+    /// What introspection did at each realm that has it, by the realm's name.
+    pub fn introspections(&self) -> Vec<(Arc<str>, IntrospectionStats)> {
+        let realms = self.realms.load();
+        let of = |running: &Running| {
+            let name = Arc::clone(&running.realm.settings.name);
+            running.introspector.as_ref().map(|introspector| (name, introspector.stats()))
+        };
+        realms.values().filter_map(of).collect()
     }
 }
 
@@ -174,6 +223,16 @@ impl Source for Issuers {
             }
         })
     }
+
+    fn introspect(
+        &self,
+        issuer: &str,
+        token: OwnedToken,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
+        let running = self.realms.load();
+        let introspector = running.get(issuer).and_then(|running| running.introspector.clone());
+        Box::pin(async move { introspector.ok_or(NoReply)?.ask(&token).await })
+    }
 }
 
 /// Whether a `ca_file` can be used.
@@ -182,7 +241,17 @@ impl Source for Issuers {
 /// What is wrong with it.
 pub fn check_ca_file(path: &Path) -> Result<(), String> {
     let pem = read_ca(path)?;
-    http::client(Some((path, &pem)), true).map(drop)
+    http::client(Some((path, &pem)), None, true).map(drop)
+}
+
+/// Whether our client's credentials can be read and used.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_credentials(settings: &IntrospectionSettings) -> Result<(), String> {
+    let trust = client_auth::Trust { ca: None, on_this_machine: true };
+    let plain = http::client(None, None, true)?;
+    Credentials::load(settings, "".into(), trust, &plain).map(drop)
 }
 
 fn read_ca(path: &Path) -> Result<Arc<[u8]>, String> {
@@ -196,10 +265,11 @@ struct Planned {
     settings: IssuerSettings,
     trusted: Trusted,
     client: Client,
+    credentials: Option<Arc<Credentials>>,
 }
 
 impl Plan {
-    /// Reads every `ca_file`. Realms that trust the same share connections.
+    /// Reads every `ca_file` and every secret. Realms that trust the same share connections.
     ///
     /// # Errors
     /// If one is unusable.
@@ -216,12 +286,18 @@ impl Plan {
                 Some(client) => client.clone(),
                 None => {
                     let ca = settings.ca_file.as_deref().zip(trusted.as_deref());
-                    let client = http::client(ca, here).map_err(failed)?;
+                    let client = http::client(ca, None, here).map_err(failed)?;
                     clients.insert(kind, client.clone());
                     client
                 }
             };
-            plan.push(Planned { settings, trusted, client });
+            let credentials = settings.introspection.as_ref().map(|introspection| {
+                let trust = introspect::trust(&settings, trusted.as_ref(), here);
+                let issuer = Arc::clone(&settings.issuer);
+                Credentials::load(introspection, issuer, trust, &client).map(Arc::new)
+            });
+            let credentials = credentials.transpose().map_err(failed)?;
+            plan.push(Planned { settings, trusted, client, credentials });
         }
         Ok(Self(plan))
     }

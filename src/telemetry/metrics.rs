@@ -1,10 +1,11 @@
 //! Every series, in one place. Labels come from the configuration and from the denial table; nothing
 //! that a client or a token says ever becomes one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
+use prometheus::proto::{Bucket, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -12,7 +13,7 @@ use prometheus::{
 
 use crate::check::{Decision, Denial};
 use crate::gate::Gate;
-use crate::issuer::Issuers;
+use crate::issuer::{IntrospectionStats, Issuers};
 
 /// The sidecar's metrics, in a registry of their own.
 pub struct Metrics {
@@ -33,6 +34,11 @@ pub struct Metrics {
     jwks_keys: IntGaugeVec,
     jwks_age: GaugeVec,
     jwks_refreshes: IntCounterVec,
+    introspections: IntCounterVec,
+    introspections_in_flight: IntGaugeVec,
+    introspection_breaker_open: IntGaugeVec,
+    introspection_verified_inactive: IntCounterVec,
+    introspection_cache_hits: IntCounter,
     /// One scrape at a time: some series are brought up to date by it.
     scraping: Mutex<()>,
 }
@@ -91,6 +97,27 @@ impl Metrics {
                 Opts::new("vidimus_jwks_refresh_total", "Fetches of keys, by how they ended."),
                 &["realm", "outcome"],
             ))?,
+            introspections: keep.add(IntCounterVec::new(
+                Opts::new("vidimus_introspection_total", "Questions to realms, by how they ended."),
+                &["realm", "outcome"],
+            ))?,
+            introspections_in_flight: keep.add(IntGaugeVec::new(
+                Opts::new("vidimus_introspection_in_flight", "Calls that wait for an answer."),
+                &["realm"],
+            ))?,
+            introspection_breaker_open: keep.add(IntGaugeVec::new(
+                Opts::new("vidimus_introspection_breaker_open", "1 while no calls are made."),
+                &["realm"],
+            ))?,
+            introspection_verified_inactive: keep.add(IntCounterVec::new(
+                Opts::new(
+                    "vidimus_introspection_verified_inactive_total",
+                    "Tokens that verify and are called not active.",
+                ),
+                &["realm"],
+            ))?,
+            introspection_cache_hits: keep
+                .add(IntCounter::new("vidimus_introspection_cache_hits", "Answers used again."))?,
             registry,
             scraping: Mutex::new(()),
         })
@@ -118,6 +145,7 @@ impl Metrics {
         catch_up(&self.cache_hits, cache.hits);
         catch_up(&self.cache_misses, cache.misses);
         catch_up(&self.cache_refusal_hits, cache.refusal_hits);
+        catch_up(&self.introspection_cache_hits, cache.answer_hits);
         self.cache_entries.set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
         self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
         self.jwks_keys.reset(); // realms may have gone
@@ -138,12 +166,67 @@ impl Metrics {
                 self.jwks_refreshes.with_label_values(&[&*realm, outcome]).inc_by(count);
             }
         }
+        let seconds = self.introspections(gate, &issuers.introspections());
+        let mut families = self.registry.gather();
+        families.extend(seconds);
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
             tracing::error!("cannot write metrics: {error}");
         }
         text
     }
+}
+
+impl Metrics {
+    /// Brings introspection up to date, and gives its histogram, which lives where the calls are made.
+    fn introspections(
+        &self,
+        gate: &Gate,
+        realms: &[(Arc<str>, IntrospectionStats)],
+    ) -> Option<MetricFamily> {
+        self.introspections.reset();
+        self.introspections_in_flight.reset();
+        self.introspection_breaker_open.reset();
+        self.introspection_verified_inactive.reset();
+        for (realm, stats) in realms {
+            let name: &[&str] = &[realm];
+            for (outcome, count) in &stats.outcomes {
+                self.introspections.with_label_values(&[&**realm, outcome]).inc_by(*count);
+            }
+            let in_flight = i64::try_from(stats.in_flight).unwrap_or(i64::MAX);
+            self.introspections_in_flight.with_label_values(name).set(in_flight);
+            let open = i64::from(stats.breaker_open);
+            self.introspection_breaker_open.with_label_values(name).set(open);
+        }
+        for (realm, count) in gate.verified_inactive() {
+            self.introspection_verified_inactive.with_label_values(&[&*realm]).inc_by(count);
+        }
+        let mut family = MetricFamily::default();
+        family.set_name("vidimus_introspection_seconds".into());
+        family.set_help("How long calls took, waiting for their turn not included.".into());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(realms.iter().map(|(realm, stats)| histogram(realm, stats)).collect());
+        (!realms.is_empty()).then_some(family)
+    }
+}
+
+fn histogram(realm: &str, stats: &IntrospectionStats) -> Metric {
+    let mut label = LabelPair::default();
+    label.set_name("realm".into());
+    label.set_value(realm.to_owned());
+    let bucket = |(bound, count): &(f64, u64)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(*count);
+        bucket
+    };
+    let mut histogram = prometheus::proto::Histogram::default();
+    histogram.set_bucket(stats.seconds.iter().map(bucket).collect());
+    histogram.set_sample_count(stats.calls);
+    histogram.set_sample_sum(stats.seconds_sum);
+    let mut metric = Metric::from_label(vec![label]);
+    metric.set_histogram(histogram);
+    metric
 }
 
 /// Seconds: a cached check takes about 1 µs, a signature 20 to 600 µs, a wait for keys up to 5 s.

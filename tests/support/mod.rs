@@ -5,12 +5,13 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vidimus::check::*;
 use vidimus::demo::key::SigningKey;
 use vidimus::demo::samples;
-use vidimus::gate::{Gate, Live, ManualClock, Refresh, Rules, Source};
+use vidimus::gate::{Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
 
 /// When every story begins.
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -37,16 +38,25 @@ pub(crate) fn jwks(keys: &[&SigningKey]) -> Arc<KeySet> {
 
 /// Claims of a good token at [`NOW`], changed.
 pub(crate) fn claims(change: Value) -> Value {
-    let mut claims = samples::claims(ISSUER, NOW);
+    changed(samples::claims(ISSUER, NOW), &change)
+}
+
+fn changed(mut object: Value, change: &Value) -> Value {
     for (name, value) in change.as_object().unwrap() {
         match value {
             Value::String(text) if text == "(absent)" => {
-                claims.as_object_mut().unwrap().remove(name);
+                object.as_object_mut().unwrap().remove(name);
             }
-            _ => claims[name] = value.clone(),
+            _ => object[name] = value.clone(),
         }
     }
-    claims
+    object
+}
+
+/// What Keycloak says about an active token: its claims and three members more; changed.
+pub(crate) fn active(change: Value) -> Value {
+    let more = json!({ "active": true, "token_type": "Bearer", "client_id": "orders-web" });
+    changed(changed(claims(json!({})), &more), &change)
 }
 
 pub(crate) fn rules(issuer: &str) -> RealmRules {
@@ -74,11 +84,16 @@ pub(crate) fn two_realms() -> Rules {
 }
 
 type Then = Box<dyn FnMut(&Live) -> Refresh + Send>;
+type Told = Arc<dyn Fn(&str) -> Result<Reply, NoReply> + Send + Sync>;
 
 /// A source that counts, and does what `then` says.
 pub(crate) struct FakeSource {
     pub(crate) asked: AtomicU64,
     pub(crate) then: Mutex<Then>,
+    /// Questions about tokens: how many, how long each takes, and what is answered.
+    pub(crate) introspected: AtomicU64,
+    pub(crate) pause: Mutex<Duration>,
+    pub(crate) told: Mutex<Told>,
     live: Mutex<Weak<Live>>,
 }
 
@@ -93,6 +108,22 @@ impl Source for FakeSource {
         Box::pin(async move {
             let live = self.live.lock().unwrap().upgrade().unwrap();
             (self.then.lock().unwrap())(&live)
+        })
+    }
+
+    fn introspect(
+        &self,
+        issuer: &str,
+        token: OwnedToken,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
+        self.introspected.fetch_add(1, Ordering::SeqCst);
+        let (pause, told) = (*self.pause.lock().unwrap(), Arc::clone(&self.told.lock().unwrap()));
+        let question = format!("{issuer} {}", token.as_raw().expose());
+        Box::pin(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await; // of zero it would still be a millisecond
+            }
+            told(&question)
         })
     }
 }
@@ -117,11 +148,32 @@ impl World {
     }
 
     pub(crate) fn without_keys() -> Self {
+        Self::with(two_realms())
+    }
+
+    /// Realm `shop` may be asked about tokens, as client `vidimus`; with these changes of the rules.
+    pub(crate) fn introspecting(change: impl FnOnce(&mut Rules)) -> Self {
+        let mut rules = two_realms();
+        rules.realms[0].introspection = Some(IntrospectionRules::new("vidimus"));
+        for policy in rules.policies.iter_mut().filter(|policy| policy.accepts_realm(0)) {
+            policy.introspect_realm = Some(0);
+        }
+        change(&mut rules);
+        let world = Self::with(rules);
+        world.live.publish_keys(ISSUER, jwks(&[&world.key]));
+        world.live.publish_keys(OTHER_ISSUER, jwks(&[&world.other]));
+        world
+    }
+
+    fn with(rules: Rules) -> Self {
         let clock = Arc::new(ManualClock::at(UnixTime::from_secs(NOW)));
-        let live = Arc::new(Live::new(two_realms(), Arc::clone(&clock) as _).unwrap());
+        let live = Arc::new(Live::new(rules, Arc::clone(&clock) as _).unwrap());
         let source = Arc::new(FakeSource {
             asked: AtomicU64::new(0),
             then: Mutex::new(Box::new(|_| Refresh::Done)),
+            introspected: AtomicU64::new(0),
+            pause: Mutex::new(Duration::ZERO),
+            told: Mutex::new(Arc::new(|_| Err(NoReply))),
             live: Mutex::new(Arc::downgrade(&live)),
         });
         let gate = Gate::new(Arc::clone(&live), Arc::clone(&source) as _, 1024 * 1024);
@@ -134,6 +186,24 @@ impl World {
 
     pub(crate) fn asked(&self) -> u64 {
         self.source.asked.load(Ordering::SeqCst)
+    }
+
+    /// Answers every question about a token like this.
+    pub(crate) fn answers(&self, answer: impl Into<Value>) {
+        let answer = answer.into().to_string().into_bytes();
+        self.tells(move |_| Reply::json(answer.clone()).map_err(|_| NoReply));
+    }
+
+    pub(crate) fn tells(
+        &self,
+        told: impl Fn(&str) -> Result<Reply, NoReply> + Send + Sync + 'static,
+    ) {
+        *self.source.told.lock().unwrap() = Arc::new(told);
+    }
+
+    /// How many questions about tokens came.
+    pub(crate) fn introspected(&self) -> u64 {
+        self.source.introspected.load(Ordering::SeqCst)
     }
 
     pub(crate) fn token(&self, change: Value) -> String {

@@ -1,4 +1,5 @@
-//! Keys that sign, for the embedded issuer: made when it starts, never stored.
+//! Keys that sign: our client's, for `private_key_jwt`, and those of the embedded issuer, which are made
+//! when it starts and never stored.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use ring::signature::{
     KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256,
     RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
 };
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use crate::check::Algorithm;
@@ -34,7 +37,7 @@ pub struct KeyError;
 
 impl std::fmt::Display for KeyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot make a signing key")
+        write!(f, "no signing key of that algorithm")
     }
 }
 
@@ -74,6 +77,25 @@ impl SigningKey {
         Ok(Self { kid: kid.to_owned(), algorithm, pair: Arc::new(Pair::Rsa(pair)) })
     }
 
+    /// Reads a private key (PKCS #8, PEM: `-----BEGIN PRIVATE KEY-----`) for one algorithm.
+    ///
+    /// # Errors
+    /// If there is none, or it is not for that algorithm.
+    pub fn from_pem(kid: &str, algorithm: Algorithm, pem: &[u8]) -> Result<Self, KeyError> {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| KeyError)?;
+        let der = key.secret_pkcs8_der();
+        let ecdsa = |curve| EcdsaKeyPair::from_pkcs8(curve, der, &SystemRandom::new());
+        let pair = match algorithm {
+            Algorithm::ES256 => ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::Ecdsa),
+            Algorithm::ES384 => ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::Ecdsa),
+            // openssl leaves the public half out, which ring would like to compare.
+            Algorithm::EdDSA => Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Pair::Ed25519),
+            _ => return Self::from_rsa_pkcs8(kid, algorithm, der),
+        };
+        let pair = Arc::new(pair.map_err(|_| KeyError)?);
+        Ok(Self { kid: kid.to_owned(), algorithm, pair })
+    }
+
     /// Its algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -108,12 +130,15 @@ impl SigningKey {
         jwk
     }
 
-    /// Signs claims as Keycloak does: header `alg`, `typ: JWT`, `kid`.
+    /// Signs claims as Keycloak does: header `alg`, `typ: JWT`, `kid` unless it is empty.
     ///
     /// # Errors
     /// Without randomness.
     pub fn sign(&self, claims: &Value) -> Result<String, KeyError> {
-        let header = json!({ "alg": self.algorithm.name(), "typ": "JWT", "kid": self.kid });
+        let mut header = json!({ "alg": self.algorithm.name(), "typ": "JWT" });
+        if !self.kid.is_empty() {
+            header["kid"] = json!(self.kid);
+        }
         self.sign_with_header(&header, claims)
     }
 

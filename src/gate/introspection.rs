@@ -1,0 +1,152 @@
+//! Asks a realm about a token: once, however many requests wait for the answer, and whichever of them
+//! give up meanwhile.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::cache::{Known, TokenCache};
+use super::diagnosis::Diagnosis;
+use super::snapshot::Version;
+use super::{Live, Refresh, Source};
+use crate::check::{
+    Denial, Introspected, IntrospectionRules, OwnedToken, RealmRules, Reply, Verified, introspected,
+};
+
+/// As many requests wait for answers, all tokens together; each holds its headers in memory. More are
+/// told to come again.
+const MAX_WAITING: usize = 16_384;
+
+/// What a realm says about a token: a proof, or why there is none.
+pub(super) type Answer = Result<Arc<Verified>, Denial>;
+
+/// What to ask.
+pub(super) struct Question {
+    pub(super) known: Known,
+    pub(super) place: usize,
+    pub(super) realm: Arc<RealmRules>,
+    pub(super) rules: IntrospectionRules,
+    pub(super) version: Version,
+    pub(super) token: OwnedToken,
+    /// What the token's own signature proves.
+    pub(super) presented: Option<Arc<Verified>>,
+}
+
+pub(super) struct Introspections {
+    live: Arc<Live>,
+    source: Arc<dyn Source>,
+    cache: Arc<TokenCache>,
+    flights: Mutex<HashMap<(Known, u64), watch::Receiver<Option<Answer>>>>,
+    waiting: Semaphore,
+    pub(super) diagnosis: Diagnosis,
+}
+
+impl Introspections {
+    pub(super) fn new(live: Arc<Live>, source: Arc<dyn Source>, cache: Arc<TokenCache>) -> Self {
+        let (flights, waiting) = (Mutex::default(), Semaphore::new(MAX_WAITING));
+        Self { live, source, cache, flights, waiting, diagnosis: Diagnosis::default() }
+    }
+
+    /// The answer, waited for until `deadline`.
+    pub(super) async fn ask(self: &Arc<Self>, question: Question, deadline: Instant) -> Answer {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(Denial::IntrospectionUnavailable);
+        };
+        let mut landed = {
+            let mut flights = self.flights();
+            // It may have landed since the cache was looked at: flights leave after they are kept.
+            if let Some(answer) =
+                self.cache.answer(&question.known, question.version, self.live.uptime())
+            {
+                return answer;
+            }
+            match flights.entry((question.known, question.version.rules)) {
+                Entry::Occupied(flight) => flight.get().clone(),
+                Entry::Vacant(free) => {
+                    let (tell, landed) = watch::channel(None);
+                    free.insert(landed.clone());
+                    let key = (question.known, question.version.rules);
+                    let flight = Flight { all: Arc::clone(self), key };
+                    // A task of its own: whoever asked first may give up.
+                    tokio::spawn(async move {
+                        let answer = flight.all.fly(&question).await;
+                        drop(flight);
+                        tell.send_replace(Some(answer));
+                    });
+                    landed
+                }
+            }
+        };
+        match timeout_at(deadline, landed.wait_for(Option::is_some)).await {
+            Ok(Ok(answer)) => answer.clone().unwrap_or(Err(Denial::IntrospectionUnavailable)),
+            Ok(Err(_)) | Err(_) => Err(Denial::IntrospectionUnavailable),
+        }
+    }
+
+    async fn fly(&self, question: &Question) -> Answer {
+        let asked = self.live.uptime();
+        let reply = self.source.introspect(&question.realm.issuer, question.token.clone()).await;
+        let reply = reply.map_err(|_| Denial::IntrospectionUnavailable)?;
+        let (answer, kept) = match self.read(question, &reply).await? {
+            Introspected::Active(verified) => (Ok(Arc::new(verified)), question.rules.cache_ttl),
+            Introspected::Inactive => (Err(Denial::Inactive), question.rules.inactive_ttl),
+            Introspected::Refused(denial) => (Err(denial), question.rules.inactive_ttl),
+            Introspected::Needs(lookup) if lookup.has_keys => return Err(Denial::KeyUnknown),
+            Introspected::Needs(_) => return Err(Denial::KeysUnavailable),
+        };
+        if self.live.load().version.rules != question.version.rules {
+            return Err(Denial::IntrospectionUnavailable); // asked by rules that are gone
+        }
+        if let Some(presented) = &question.presented {
+            let active = !matches!(answer, Err(Denial::Inactive));
+            self.diagnosis.verified(&question.realm, presented.claims(), active, asked);
+        }
+        let now = self.live.now();
+        self.cache.keep_answer(question.known, answer.clone(), question.version, asked, kept, now);
+        answer
+    }
+
+    /// Reads an answer; if a part of it is signed with a key that is not known, again with that key.
+    async fn read(&self, question: &Question, reply: &Reply) -> Result<Introspected, Denial> {
+        let read = || {
+            let snapshot = self.live.load();
+            let presented = question.presented.as_deref();
+            introspected(reply, presented, question.place, snapshot.realms(), self.live.now())
+        };
+        let unusable = |error| {
+            self.diagnosis.unusable(&question.realm, error, self.live.uptime());
+            Denial::IntrospectionUnavailable
+        };
+        match read().map_err(unusable)? {
+            Introspected::Needs(lookup) => {
+                let issuer = &question.realm.issuer;
+                match self.source.refresh(issuer, &lookup.kid, lookup.has_keys).await {
+                    Refresh::Done => read().map_err(unusable),
+                    Refresh::CoolingDown => Err(Denial::KeysCoolingDown),
+                    Refresh::Unreachable => Err(Denial::KeysUnavailable),
+                }
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// The map is whole between any two of its statements, so a panic elsewhere spoils nothing.
+    fn flights(&self) -> MutexGuard<'_, HashMap<(Known, u64), watch::Receiver<Option<Answer>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves the list of flights however it ends: else nobody would ask about this token again.
+struct Flight {
+    all: Arc<Introspections>,
+    key: (Known, u64),
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.all.flights().remove(&self.key);
+    }
+}

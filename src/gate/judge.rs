@@ -1,0 +1,187 @@
+//! One look at the state of one moment: a decision, or what is missing for one.
+
+use std::sync::Arc;
+
+use super::cache::Known;
+use super::introspection::{Answer, Question};
+use super::{Inner, Refresh, Snapshot};
+use crate::check::{
+    Decision, Denial, Facts, Lookup, Policy, RawToken, RealmRules, Refusal, TokenDigest, UnixTime,
+    Verification, Verified, authorize, verify,
+};
+
+impl Inner {
+    /// Judges by the state of this moment and by what has been learnt for this request.
+    pub(super) fn judge(&self, facts: &Facts<'_>, learnt: &Learnt) -> Result<Decision, Missing> {
+        let snapshot = self.live.load();
+        let Some(policy) = snapshot.policy(facts.policy) else {
+            let refusal = Refusal { denial: Denial::PolicyUnknown, policy: None, realm: None };
+            return Ok(Decision::Deny(refusal));
+        };
+        let case = Case { inner: self, snapshot: &snapshot, policy, now: self.live.now(), learnt };
+        match facts.credential {
+            Err(denial) => case.deny(denial, None),
+            Ok(token) if token.len() > snapshot.limits.token => {
+                case.deny(Denial::TokenTooLarge, None)
+            }
+            Ok(token) => case.token(token),
+        }
+    }
+}
+
+/// One look at one request.
+struct Case<'a> {
+    inner: &'a Inner,
+    snapshot: &'a Snapshot,
+    policy: &'a Arc<Policy>,
+    now: UnixTime,
+    learnt: &'a Learnt,
+}
+
+impl Case<'_> {
+    fn token(&self, token: RawToken<'_>) -> Result<Decision, Missing> {
+        let (cache, version) = (&self.inner.cache, self.snapshot.version);
+        let digest = token.digest();
+        if let Some(proof) = cache.proof(&digest, version) {
+            match self.proven(token, digest, &proof) {
+                Err(Denial::KeyUnknown) => cache.forget_proof(&digest), // another may sign for it
+                // The keys are too old. Should they come back as they were, so does the proof.
+                Err(Denial::KeysUnavailable) => {}
+                Err(denial) => return self.deny(denial, Some(proof.realm())),
+                Ok(result) => return result,
+            }
+        }
+        if let Some(realm) = cache.refusal(&digest, version) {
+            return self.deny(Denial::Signature, realm);
+        }
+        match verify(token, self.policy, &self.snapshot.realms, self.snapshot.limits, self.now) {
+            Verification::Verified(verified) => {
+                let proof = Arc::new(verified);
+                cache.keep_proof(digest, Arc::clone(&proof), version, self.now);
+                let result = self.proven(token, digest, &proof);
+                result.unwrap_or_else(|denial| self.deny(denial, Some(proof.realm())))
+            }
+            Verification::Reject { denial, realm } => {
+                if denial == Denial::Signature {
+                    cache.keep_refusal(digest, version, realm);
+                }
+                self.deny(denial, realm)
+            }
+            Verification::Needs(lookup) => self.missing(lookup.realm, |_| What::Keys(lookup)),
+            Verification::Introspect { realm } => self.told(token, digest, realm, None),
+        }
+    }
+
+    /// A token whose signature is good: judged as it is, or by what its realm says about it.
+    fn proven(
+        &self,
+        token: RawToken<'_>,
+        digest: TokenDigest,
+        proof: &Arc<Verified>,
+    ) -> Result<Result<Decision, Missing>, Denial> {
+        match authorize(proof, self.policy, &self.snapshot.realms, self.now) {
+            Ok(grant) => Ok(Ok(Decision::Allow(grant.for_token(token)))),
+            Err(Denial::IntrospectionUnavailable) => {
+                Ok(self.told(token, digest, proof.realm(), Some(proof)))
+            }
+            Err(denial) => Err(denial),
+        }
+    }
+
+    /// A token that its realm must be asked about.
+    fn told(
+        &self,
+        token: RawToken<'_>,
+        digest: TokenDigest,
+        place: usize,
+        presented: Option<&Arc<Verified>>,
+    ) -> Result<Decision, Missing> {
+        let known = Known { digest, asked: Some(place) };
+        let version = self.snapshot.version;
+        let just_told = self.learnt.answer_to(&known, version.rules);
+        let kept = || self.inner.cache.answer(&known, version, self.inner.live.uptime());
+        match just_told.or_else(kept) {
+            Some(Err(denial)) => self.deny(denial, Some(place)),
+            Some(Ok(proof)) => {
+                match authorize(&proof, self.policy, &self.snapshot.realms, self.now) {
+                    Ok(grant) => Ok(Decision::Allow(grant.for_token(token))),
+                    Err(denial) => self.deny(denial, Some(place)),
+                }
+            }
+            None => self.missing(place, |realm| match realm.introspection.clone() {
+                None => What::Nothing,
+                Some(rules) => What::Answer(Box::new(Question {
+                    known,
+                    place,
+                    realm: Arc::clone(realm),
+                    rules,
+                    version,
+                    token: token.to_owned(),
+                    presented: presented.cloned(),
+                })),
+            }),
+        }
+    }
+
+    fn deny(&self, denial: Denial, realm: Option<usize>) -> Result<Decision, Missing> {
+        let realm = realm.and_then(|place| self.snapshot.realms.get(place));
+        let realm = realm.map(|realm| Arc::clone(realm.rules()));
+        Ok(Decision::Deny(Refusal { denial, policy: Some(Arc::clone(self.policy)), realm }))
+    }
+
+    fn missing(
+        &self,
+        place: usize,
+        what: impl FnOnce(&Arc<RealmRules>) -> What,
+    ) -> Result<Decision, Missing> {
+        let Some(realm) = self.snapshot.realms.get(place) else {
+            return self.deny(Denial::Issuer, None);
+        };
+        let (policy, realm) = (Arc::clone(self.policy), Arc::clone(realm.rules()));
+        Err(Missing { what: what(&realm), policy, realm })
+    }
+}
+
+/// What has been asked for since a request came in: each at most once.
+#[derive(Default)]
+pub(super) struct Learnt {
+    pub(super) refresh: Option<Refresh>,
+    /// Under which rules.
+    pub(super) answer: Option<(Known, u64, Answer)>,
+}
+
+impl Learnt {
+    fn answer_to(&self, known: &Known, rules: u64) -> Option<Answer> {
+        let (asked, then, answer) = self.answer.as_ref()?;
+        (asked == known && *then == rules).then(|| answer.clone())
+    }
+}
+
+/// What a decision waits for.
+pub(super) struct Missing {
+    pub(super) what: What,
+    policy: Arc<Policy>,
+    pub(super) realm: Arc<RealmRules>,
+}
+
+pub(super) enum What {
+    Keys(Lookup),
+    Answer(Box<Question>),
+    /// The configuration changed in between.
+    Nothing,
+}
+
+impl Missing {
+    /// It was asked for, and is still missing.
+    pub(super) fn deny(self, learnt: &Learnt) -> Decision {
+        let denial = match (self.what, learnt.refresh) {
+            (What::Keys(lookup), Some(Refresh::Done)) if lookup.has_keys => Denial::KeyUnknown,
+            (What::Keys(lookup), Some(Refresh::CoolingDown)) if lookup.has_keys => {
+                Denial::KeysCoolingDown
+            }
+            (What::Keys(_), _) => Denial::KeysUnavailable,
+            (What::Answer(_) | What::Nothing, _) => Denial::IntrospectionUnavailable,
+        };
+        Decision::Deny(Refusal { denial, policy: Some(self.policy), realm: Some(self.realm) })
+    }
+}

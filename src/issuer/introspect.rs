@@ -1,0 +1,350 @@
+//! Asks a realm about a token (RFC 7662): few calls at a time, none while it is out of order, and all of
+//! it within one deadline.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::breaker::Breaker;
+use super::client_auth::{ClientAuth, Credentials, Ready, Trust};
+use super::discovery::Endpoint;
+use super::http::{broken, check_status, content_type, whole_body};
+use super::jwks::Realm;
+use super::stats::{IntrospectionStats, Stats};
+use super::{Failure, FetchError};
+use crate::check::{Json, JsonLimits, OwnedToken, Reply};
+use crate::gate::{Live, NoReply};
+
+/// How to ask a realm about tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntrospectionSettings {
+    /// Where, instead of what the realm's metadata say.
+    pub endpoint: Option<Url>,
+    /// Our client there. It must be confidential.
+    pub client_id: String,
+    /// How it proves itself.
+    pub auth: ClientAuth,
+    /// For one question altogether: waiting for a free place, connecting, asking again. Default 2 s.
+    pub timeout: Duration,
+    /// So many calls run at once; sixteen times as many wait. Default 64.
+    pub max_concurrent: usize,
+    /// Asks for the full token beside the claims (Keycloak's `Accept: application/jwt`), or for a signed
+    /// answer (RFC 9701) where the metadata say that the realm makes them.
+    pub prefer_jwt: bool,
+}
+
+impl IntrospectionSettings {
+    /// The defaults for a client.
+    pub fn new(client_id: &str, auth: ClientAuth) -> Self {
+        Self {
+            endpoint: None,
+            client_id: client_id.to_owned(),
+            auth,
+            timeout: Duration::from_secs(2),
+            max_concurrent: 64,
+            prefer_jwt: false,
+        }
+    }
+}
+
+/// So many times as many as run may wait for their turn.
+const QUEUE: usize = 16;
+
+/// A connection that cannot be made or breaks is tried again after these pauses.
+const RETRIES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+
+/// One line of log per kind of failure and period.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Introspection at one realm.
+pub(super) struct Introspector {
+    settings: IntrospectionSettings,
+    realm: Arc<Realm>,
+    live: Arc<Live>,
+    credentials: Arc<Credentials>,
+    running: Semaphore,
+    waiting: Semaphore,
+    breaker: Mutex<Breaker>,
+    told: Mutex<HashMap<&'static str, Instant>>,
+    stats: Arc<Stats>,
+}
+
+impl Introspector {
+    /// With what was counted before, under other settings.
+    pub(super) fn new(
+        settings: IntrospectionSettings,
+        realm: Arc<Realm>,
+        live: Arc<Live>,
+        credentials: Arc<Credentials>,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self {
+            running: Semaphore::new(settings.max_concurrent),
+            waiting: Semaphore::new(settings.max_concurrent.saturating_mul(QUEUE)),
+            settings,
+            realm,
+            live,
+            credentials,
+            breaker: Mutex::default(),
+            told: Mutex::default(),
+            stats,
+        }
+    }
+
+    /// What the realm answers about this token, within `timeout`.
+    pub(super) async fn ask(&self, token: &OwnedToken) -> Result<Reply, NoReply> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let answer = self.within(token, deadline).await;
+        let outcome = match &answer {
+            Ok(Reply::Inactive) => "inactive",
+            Ok(Reply::Active(_) | Reply::Signed(_)) => "active",
+            Err(failure) => failure.error.label(),
+        };
+        self.stats.count(outcome);
+        answer.map_err(|failure| {
+            self.complain(&failure);
+            NoReply
+        })
+    }
+
+    pub(super) fn stats(&self) -> IntrospectionStats {
+        self.stats.read(lock(&self.breaker).is_open(Instant::now()))
+    }
+
+    pub(super) fn counted(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    async fn within(&self, token: &OwnedToken, deadline: Instant) -> Result<Reply, Failure> {
+        if lock(&self.breaker).is_open(Instant::now()) {
+            return Err(FetchError::Open.into());
+        }
+        let _turn = {
+            let Ok(_place) = self.waiting.try_acquire() else {
+                return Err(FetchError::Busy.into());
+            };
+            match timeout_at(deadline, self.running.acquire()).await {
+                Ok(turn) => turn,
+                Err(_) => return Err(FetchError::Busy.into()),
+            }
+        };
+        if !lock(&self.breaker).admit(Instant::now()) {
+            return Err(FetchError::Open.into());
+        }
+        let call = Call::begin(self);
+        let answer = timeout_at(deadline, self.call(token, deadline)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(FetchError::Timeout(self.settings.timeout).into()));
+        call.ended(&answer);
+        answer
+    }
+
+    async fn call(&self, token: &OwnedToken, deadline: Instant) -> Result<Reply, Failure> {
+        let Endpoint { url, signs } = self.endpoint().await?;
+        let mut retries = RETRIES.iter();
+        let mut read_again = false;
+        loop {
+            let ready = self.credentials.now().await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match self.post(&ready, &url, token, signs, left).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            match &error {
+                // The secret may have been rotated this very second.
+                FetchError::Credentials(..) if !read_again => {
+                    read_again = true;
+                    if !self.credentials.look_again().await {
+                        return Err(error.at(&url));
+                    }
+                }
+                FetchError::Connect(_) => match retries.next() {
+                    Some(pause) => sleep(*pause).await,
+                    None => return Err(error.at(&url)),
+                },
+                _ => return Err(error.at(&url)),
+            }
+        }
+    }
+
+    /// Where to ask. At start the metadata may not have been read yet: then they are waited for.
+    async fn endpoint(&self) -> Result<Endpoint, Failure> {
+        if self.realm.endpoint().is_none() && self.settings.endpoint.is_none() {
+            self.realm.refresh("", false).await;
+        }
+        let found = self.realm.endpoint();
+        let signs = found.as_ref().as_ref().is_some_and(|found| found.signs);
+        if let Some(url) = &self.settings.endpoint {
+            return Ok(Endpoint { url: url.clone(), signs });
+        }
+        match &*found {
+            Some(found) => found.introspection(&self.settings.auth).map_err(Failure::from),
+            None => Err(FetchError::Metadata("have not been read yet").into()),
+        }
+    }
+
+    async fn post(
+        &self,
+        ready: &Ready,
+        url: &Url,
+        token: &OwnedToken,
+        signs: bool,
+        left: Duration,
+    ) -> Result<Reply, FetchError> {
+        let (form, header) = self.form(ready, token)?;
+        let accept = match (self.settings.prefer_jwt, signs) {
+            (false, _) => "application/json",
+            (true, false) => "application/jwt", // Keycloak wants exactly this
+            (true, true) => SIGNED,
+        };
+        let client: &Client = &ready.client;
+        let mut request = client
+            .post(url.clone())
+            .timeout(left)
+            .header(ACCEPT, accept)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form);
+        if let Some(header) = header {
+            request = request.header(AUTHORIZATION, header);
+        }
+        let limit = self.settings.timeout;
+        let answer = request.send().await.map_err(|error| match broken(error, limit) {
+            FetchError::Broken(why) => FetchError::Connect(why), // nothing came: it may be asked again
+            other => other,
+        })?;
+        let (status, kind) = (answer.status(), content_type(&answer).unwrap_or_default());
+        if matches!(
+            status,
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) {
+            let body = whole_body(answer, limit).await?;
+            return Err(refusal(status, body));
+        }
+        check_status(status)?;
+        let body = whole_body(answer, limit).await?;
+        let media = kind.split(';').next().unwrap_or_default().trim();
+        let reply = match media {
+            SIGNED => Reply::signed(&body),
+            media if media.is_empty() || media.contains("json") => Reply::json(body),
+            _ => return Err(FetchError::NotJson(kind)),
+        };
+        reply.map_err(FetchError::Reply)
+    }
+
+    fn form(
+        &self,
+        ready: &Ready,
+        token: &OwnedToken,
+    ) -> Result<(String, Option<HeaderValue>), FetchError> {
+        let mut form = Serializer::new(String::new());
+        form.append_pair("token", token.as_raw().expose());
+        form.append_pair("token_type_hint", "access_token");
+        let (client_id, issuer) = (&self.settings.client_id, &self.realm.settings.issuer);
+        let header = ready.prove(&mut form, client_id, issuer, self.live.now())?;
+        Ok((form.finish(), header))
+    }
+
+    fn complain(&self, failure: &Failure) {
+        let label = failure.error.label();
+        let now = Instant::now();
+        let mut told = lock(&self.told);
+        if told.get(label).is_none_or(|then| now.duration_since(*then) >= PERIOD) {
+            told.insert(label, now);
+            drop(told);
+            tracing::warn!(
+                realm = &*self.realm.settings.name,
+                reason = label,
+                "cannot introspect: {failure}; the realm's opaque and lightweight tokens are answered \
+                 with 503, all others as ever"
+            );
+        }
+    }
+
+    fn recovered(&self) {
+        let mut told = lock(&self.told);
+        if !told.is_empty() {
+            told.clear();
+            tracing::info!(realm = &*self.realm.settings.name, "introspection works again");
+        }
+    }
+}
+
+const SIGNED: &str = "application/token-introspection+jwt";
+
+/// RFC 6749 §5.2: the error code says whose fault a 400 is.
+fn refusal(status: StatusCode, body: Vec<u8>) -> FetchError {
+    let body = Json::parse(body, JsonLimits::TOKEN).ok();
+    let code = body.as_ref().and_then(|body| body.root().get("error")?.as_str());
+    let plain = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
+    let code: String = code.unwrap_or("").chars().filter(plain).take(64).collect();
+    match (status, &*code) {
+        (StatusCode::BAD_REQUEST, "invalid_client" | "unauthorized_client") => {
+            FetchError::Credentials(400, code)
+        }
+        (StatusCode::BAD_REQUEST, _) => FetchError::Status(400),
+        (status, _) => FetchError::Credentials(status.as_u16(), code),
+    }
+}
+
+/// A call that counts as running until it ends, even if it is given up.
+struct Call<'a> {
+    of: &'a Introspector,
+    began: Instant,
+    ended: bool,
+}
+
+impl<'a> Call<'a> {
+    fn begin(of: &'a Introspector) -> Self {
+        of.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { of, began: Instant::now(), ended: false }
+    }
+
+    fn ended(mut self, answer: &Result<Reply, Failure>) {
+        self.ended = true;
+        self.of.stats.took(self.began.elapsed());
+        let mut breaker = lock(&self.of.breaker);
+        match answer {
+            Ok(_) => {
+                breaker.succeeded();
+                drop(breaker);
+                self.of.recovered();
+            }
+            // The caller chose the token: what it makes of the question is not the realm's state.
+            Err(failure) if matches!(failure.error, FetchError::Status(400 | 413 | 414)) => {
+                breaker.abandoned();
+            }
+            Err(_) => breaker.failed(Instant::now()),
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.of.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.ended {
+            lock(&self.of.breaker).abandoned();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whom to trust for asking, as [`Credentials`] wants it.
+pub(super) fn trust(
+    settings: &super::IssuerSettings,
+    trusted: Option<&Arc<[u8]>>,
+    on_this_machine: bool,
+) -> Trust {
+    let ca = settings.ca_file.clone().zip(trusted.cloned());
+    Trust { ca, on_this_machine }
+}

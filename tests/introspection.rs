@@ -1,0 +1,654 @@
+//! Introspection as the gate does it: which tokens it asks about, how often, and what it makes of the
+//! answers. A clock moved by hand, and a realm that says what it is told to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::*;
+use vidimus::check::*;
+use vidimus::demo::key::SigningKey;
+use vidimus::gate::{NoReply, Refresh, Rules};
+
+const OPAQUE: &str = "2YotnFZFEjr1zCsicMWpAA";
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Everything but what Keycloak leaves in a lightweight token.
+fn lightweight(change: Value) -> Value {
+    let mut left = json!({
+        "jti": "onltac:5c0ffee5", "aud": "(absent)", "sub": "(absent)", "realm_access": "(absent)",
+        "resource_access": "(absent)", "preferred_username": "(absent)", "email": "(absent)",
+    });
+    left.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    left
+}
+
+#[tokio::test]
+async fn an_opaque_token_is_asked_about_and_the_answer_used_for_cache_ttl() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({})));
+    for _ in 0..3 {
+        assert_eq!(world.denial("default", OPAQUE).await, None);
+    }
+    assert_eq!(world.introspected(), 1);
+    assert_eq!(world.gate.cache_stats().answer_hits, 2);
+    world.clock.advance(seconds(29));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    assert_eq!(world.introspected(), 1);
+    world.answers(json!({ "active": false }));
+    world.clock.advance(seconds(1));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Inactive), "logged out");
+    assert_eq!(world.introspected(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_never_outlives_the_token() {
+    let world = World::introspecting(|rules| {
+        let introspection = rules.realms[0].introspection.as_mut().unwrap();
+        introspection.cache_ttl = seconds(3600);
+    });
+    world.answers(active(json!({ "exp": NOW + 10 })));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    world.clock.advance(seconds(15)); // leeway 5 s
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Expired));
+}
+
+#[tokio::test]
+async fn what_is_not_active_is_remembered_for_inactive_ttl() {
+    let world = World::introspecting(|_| {});
+    world.answers(json!({ "active": false }));
+    for _ in 0..3 {
+        assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Inactive));
+    }
+    assert_eq!(world.introspected(), 1);
+    world.answers(active(json!({})));
+    world.clock.advance(seconds(5));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+}
+
+#[tokio::test]
+async fn a_failure_is_503_and_never_remembered() {
+    let world = World::introspecting(|_| {});
+    let unavailable = Some(Denial::IntrospectionUnavailable);
+    assert_eq!(world.denial("default", OPAQUE).await, unavailable);
+    assert_eq!(world.denial("default", OPAQUE).await, unavailable);
+    assert_eq!(world.introspected(), 2);
+    world.answers(active(json!({})));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_requests_with_one_new_token_cause_one_call() {
+    let world = Arc::new(World::introspecting(|_| {}));
+    world.answers(active(json!({})));
+    *world.source.pause.lock().unwrap() = Duration::from_millis(100);
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..10_000 {
+        let world = Arc::clone(&world);
+        requests.spawn(async move { world.denial("default", OPAQUE).await });
+    }
+    while let Some(denial) = requests.join_next().await {
+        assert_eq!(denial.unwrap(), None);
+    }
+    assert_eq!(world.introspected(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_first_may_give_up_without_harm_to_the_others() {
+    let world = Arc::new(World::introspecting(|_| {}));
+    world.answers(active(json!({})));
+    *world.source.pause.lock().unwrap() = Duration::from_millis(50);
+    let first = tokio::time::timeout(Duration::from_millis(10), world.denial("default", OPAQUE));
+    assert!(first.await.is_err());
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    assert_eq!(world.introspected(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_on_the_way_is_503_and_not_the_end_of_asking() {
+    let world = World::introspecting(|_| {});
+    world.tells(|_| panic!("on purpose"));
+    let unavailable = Some(Denial::IntrospectionUnavailable);
+    assert_eq!(world.denial("default", OPAQUE).await, unavailable);
+    world.answers(active(json!({})));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+}
+
+#[tokio::test]
+async fn an_answer_to_rules_that_are_gone_is_not_used() {
+    let world = Arc::new(World::introspecting(|_| {}));
+    world.answers(active(json!({})));
+    *world.source.pause.lock().unwrap() = Duration::from_millis(50);
+    let asking = Arc::clone(&world);
+    let request = tokio::spawn(async move { asking.denial("default", OPAQUE).await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    world.live.replace_rules(two_realms()).unwrap(); // nobody is asked about opaque tokens any more
+    assert_eq!(request.await.unwrap(), Some(Denial::Opaque));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Opaque));
+}
+
+#[tokio::test]
+async fn active_must_be_the_json_boolean_true() {
+    for (answer, expected) in [
+        (json!({ "active": "true" }), Denial::IntrospectionUnavailable),
+        (json!({ "active": 1 }), Denial::IntrospectionUnavailable),
+        (json!({ "active": null }), Denial::IntrospectionUnavailable),
+        (json!({ "active": [true] }), Denial::IntrospectionUnavailable),
+        (active(json!({ "active": "true" })), Denial::IntrospectionUnavailable),
+        (active(json!({ "active": "(absent)" })), Denial::IntrospectionUnavailable),
+        (json!([true]), Denial::IntrospectionUnavailable),
+        (json!({ "active": false }), Denial::Inactive),
+        (active(json!({ "active": false })), Denial::Inactive),
+    ] {
+        let world = World::introspecting(|_| {});
+        world.answers(answer.clone());
+        assert_eq!(world.denial("default", OPAQUE).await, Some(expected), "{answer}");
+    }
+    let world = World::introspecting(|_| {});
+    let twice = active(json!({})).to_string().replace("{\"", "{\"active\":false,\"");
+    world.tells(move |_| Reply::json(twice.clone().into()).map_err(|_| NoReply));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::IntrospectionUnavailable));
+    // CVE-2026-18208: a good JWT beside "not active".
+    let world = World::introspecting(|_| {});
+    world.answers(json!({ "active": false, "jwt": world.token(json!({})) }));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Inactive));
+}
+
+#[tokio::test]
+async fn an_active_answer_is_judged_like_the_claims_of_a_token() {
+    for (change, expected) in [
+        (json!({}), None),
+        (json!({ "typ": "(absent)" }), None),
+        (json!({ "token_type": "(absent)" }), None),
+        (json!({ "token_type": "bearer", "typ": "bearer" }), None),
+        (json!({ "typ": "(absent)", "token_type": "(absent)" }), Some(Denial::TokenType)),
+        (json!({ "typ": "ID", "token_type": "ID" }), Some(Denial::TokenType)),
+        (json!({ "token_type": "ID" }), Some(Denial::TokenType)),
+        (json!({ "typ": "Refresh" }), Some(Denial::TokenType)),
+        (json!({ "token_type": 1 }), Some(Denial::ClaimMalformed)),
+        (json!({ "iss": "(absent)" }), Some(Denial::Issuer)), // CAMEL-24448
+        (json!({ "iss": OTHER_ISSUER }), Some(Denial::Issuer)),
+        (json!({ "iss": format!("{ISSUER}/") }), Some(Denial::Issuer)),
+        (json!({ "exp": "(absent)" }), Some(Denial::ExpiryMissing)),
+        (json!({ "exp": NOW - 60 }), Some(Denial::Expired)),
+        (json!({ "exp": "soon" }), Some(Denial::ClaimMalformed)),
+        (json!({ "nbf": NOW + 60 }), Some(Denial::NotYetValid)),
+        (json!({ "iat": NOW + 60 }), Some(Denial::IssuedInFuture)),
+        (json!({ "aud": "billing-api" }), Some(Denial::Audience)),
+        (json!({ "aud": "(absent)" }), Some(Denial::Audience)),
+        (json!({ "cnf": { "x5t#S256": "A" } }), Some(Denial::ConfirmationUnproven)),
+        (json!({ "cnf": null }), Some(Denial::ConfirmationUnproven)),
+        (json!({ "jwt": 1 }), Some(Denial::ClaimMalformed)),
+    ] {
+        let world = World::introspecting(|_| {});
+        world.answers(active(change.clone()));
+        assert_eq!(world.denial("default", OPAQUE).await, expected, "{change}");
+        assert_eq!(world.denial("default", OPAQUE).await, expected, "{change}, remembered");
+        assert_eq!(world.introspected(), 1, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn every_rule_is_judged_again_on_a_remembered_answer() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({})));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    assert_eq!(world.denial("admin", OPAQUE).await, Some(Denial::RoleMissing));
+    assert_eq!(world.denial("reader", OPAQUE).await, Some(Denial::ScopeMissing));
+    assert_eq!(world.denial("staff", OPAQUE).await, Some(Denial::Opaque), "nobody to ask there");
+    assert_eq!(world.introspected(), 1);
+}
+
+#[tokio::test]
+async fn an_opaque_token_needs_no_keys() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({})));
+    world.clock.advance(seconds(25 * 3600)); // keys too old
+    world.answers(active(json!({ "exp": NOW + 26 * 3600 })));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    assert_eq!(world.asked(), 0);
+}
+
+#[tokio::test]
+async fn one_realms_word_is_not_anothers() {
+    let both = |rules: &mut Rules| {
+        rules.realms[1].introspection = Some(IntrospectionRules::new("vidimus"));
+        let mut both = Policy::new("ask-staff", vec![0, 1]);
+        both.introspect_realm = Some(1);
+        rules.policies.push(both);
+    };
+    let world = World::introspecting(both);
+    let (shop, staff) = (active(json!({})), active(json!({ "iss": OTHER_ISSUER })));
+    world.tells(move |question| {
+        let answer = if question.starts_with(ISSUER) { &shop } else { &staff };
+        Reply::json(answer.to_string().into()).map_err(|_| NoReply)
+    });
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    let Decision::Allow(grant) = world.decide("ask-staff", OPAQUE).await else { panic!() };
+    assert_eq!(grant.claims().issuer(), OTHER_ISSUER);
+    assert_eq!(world.introspected(), 2, "the other realm was asked itself");
+}
+
+#[tokio::test]
+async fn only_a_token_that_verifies_and_says_too_little_causes_a_call() {
+    let forged = |world: &World, change: Value| {
+        ec_key("k1").sign(&claims(change)).map(|token| (world, token).1).unwrap()
+    };
+    let narrow = |rules: &mut Rules| {
+        let mut narrow = Policy::new("narrow", vec![0]);
+        narrow.headers = vec![("X-Client".into(), ClaimPath::new("azp"))];
+        narrow.scopes = vec!["orders:read".into()];
+        rules.policies.push(narrow);
+    };
+    type Mint = Box<dyn Fn(&World) -> String>;
+    let own = |change: Value| -> Mint { Box::new(move |world| world.token(change.clone())) };
+    let cases: Vec<(&str, &str, Mint, u64, Option<Denial>)> = vec![
+        ("a full token", "default", own(json!({})), 0, None),
+        ("a lightweight one", "default", own(lightweight(json!({}))), 1, None),
+        (
+            "of a service account",
+            "default",
+            own(lightweight(json!({ "jti": "trltcc:1", "sub": "s" }))),
+            1,
+            None,
+        ),
+        (
+            "a lightweight one that has all the policy needs",
+            "narrow",
+            own(lightweight(json!({ "aud": "orders-api" }))),
+            0,
+            None,
+        ),
+        (
+            "a regular one for others",
+            "default",
+            own(json!({ "aud": "billing-api" })),
+            0,
+            Some(Denial::Audience),
+        ),
+        (
+            "a regular one without aud",
+            "default",
+            own(json!({ "aud": "(absent)" })),
+            0,
+            Some(Denial::Audience),
+        ),
+        (
+            "a regular one without roles",
+            "admin",
+            own(json!({ "realm_access": "(absent)", "resource_access": "(absent)" })),
+            0,
+            Some(Denial::RoleMissing),
+        ),
+        (
+            "unmarked, without aud",
+            "default",
+            own(json!({ "jti": "5c0f", "aud": "(absent)" })),
+            1,
+            None,
+        ),
+        (
+            "unmarked, for others",
+            "default",
+            own(json!({ "jti": "5c0f", "aud": "billing-api" })),
+            0,
+            Some(Denial::Audience),
+        ),
+        (
+            "unmarked, without the role",
+            "admin",
+            own(json!({ "jti": "5c0f" })),
+            0,
+            Some(Denial::RoleMissing),
+        ),
+        (
+            "unmarked, without any roles",
+            "admin",
+            own(
+                json!({ "jti": "5c0f", "realm_access": "(absent)", "resource_access": "(absent)" }),
+            ),
+            1,
+            Some(Denial::RoleMissing),
+        ),
+        (
+            "unmarked, without scope",
+            "reader",
+            own(json!({ "jti": "5c0f", "scope": "(absent)" })),
+            1,
+            Some(Denial::ScopeMissing),
+        ),
+        (
+            "unmarked, without jti or email",
+            "default",
+            own(json!({ "jti": "(absent)", "email": "(absent)" })),
+            0,
+            None,
+        ),
+        ("unmarked and stripped", "default", own(lightweight(json!({ "jti": "5c0f" }))), 1, None),
+        (
+            "forged",
+            "default",
+            Box::new(move |world| forged(world, lightweight(json!({})))),
+            0,
+            Some(Denial::Signature),
+        ),
+        (
+            "expired",
+            "default",
+            own(lightweight(json!({ "exp": NOW - 60 }))),
+            0,
+            Some(Denial::Expired),
+        ),
+        (
+            "bound",
+            "default",
+            own(lightweight(json!({ "cnf": { "jkt": "x" } }))),
+            0,
+            Some(Denial::ConfirmationUnproven),
+        ),
+        (
+            "foreign",
+            "default",
+            own(lightweight(json!({ "iss": "https://evil.example.com" }))),
+            0,
+            Some(Denial::Issuer),
+        ),
+        (
+            "an ID token",
+            "default",
+            own(lightweight(json!({ "typ": "ID" }))),
+            0,
+            Some(Denial::TokenType),
+        ),
+        (
+            "an unknown key",
+            "default",
+            Box::new(|_| ec_key("k9").sign(&claims(lightweight(json!({})))).unwrap()),
+            0,
+            Some(Denial::KeyUnknown),
+        ),
+        (
+            "a mangled JWT",
+            "default",
+            Box::new(|world| world.token(json!({})) + "."),
+            0,
+            Some(Denial::TokenMalformed),
+        ),
+        (
+            "an encrypted one",
+            "default",
+            Box::new(|_| "a.b.c.d.e".into()),
+            0,
+            Some(Denial::Encrypted),
+        ),
+    ];
+    for (what, policy, mint, calls, expected) in cases {
+        let world = World::introspecting(narrow);
+        // Keycloak gives the token's own jti back.
+        world.tells(|question| {
+            let token = question
+                .split('.')
+                .nth(1 + question.split(' ').next().unwrap().matches('.').count());
+            let jti =
+                token.and_then(|payload| jti_of(payload)).map_or(json!("(absent)"), Value::from);
+            Reply::json(active(json!({ "jti": jti })).to_string().into()).map_err(|_| NoReply)
+        });
+        let token = mint(&world);
+        for _ in 0..2 {
+            assert_eq!(world.denial(policy, &token).await, expected, "{what}");
+            assert_eq!(world.introspected(), calls, "{what}");
+        }
+    }
+}
+
+fn jti_of(payload: &str) -> Option<String> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Value = serde_json::from_slice(&bytes).ok()?;
+    claims["jti"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn what_the_answer_adds_reaches_the_service() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({ "jti": "onltac:5c0ffee5" })));
+    let token = world.token(lightweight(json!({})));
+    let Decision::Allow(grant) = world.decide("default", &token).await else { panic!() };
+    let identity: Vec<_> = grant.identity().collect();
+    assert!(identity.contains(&("X-Auth-Request-Email", "alice@example.com".into())));
+    assert!(grant.introspected());
+}
+
+#[tokio::test]
+async fn without_introspection_a_lightweight_token_lacks_its_audience() {
+    let world = World::new();
+    let token = world.token(lightweight(json!({})));
+    assert_eq!(world.denial("default", &token).await, Some(Denial::Audience));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Opaque));
+}
+
+#[tokio::test]
+async fn use_for_decides_what_is_asked_about() {
+    let with = |opaque, lightweight, all| {
+        World::introspecting(move |rules| {
+            let introspection = rules.realms[0].introspection.as_mut().unwrap();
+            introspection.use_for = UseFor { opaque, lightweight, all };
+        })
+    };
+    for (use_for, opaque, light, full) in [
+        ((true, false, false), 1, 0, 0),
+        ((false, true, false), 0, 1, 0),
+        ((true, true, true), 1, 1, 1),
+    ] {
+        for (token, calls) in
+            [(OPAQUE.to_owned(), opaque), ("(light)".into(), light), ("(full)".into(), full)]
+        {
+            let world = with(use_for.0, use_for.1, use_for.2);
+            world.answers(active(json!({ "jti": "(absent)" })));
+            let token = match &*token {
+                "(light)" => world.token(lightweight(json!({}))),
+                "(full)" => world.token(json!({})),
+                _ => token,
+            };
+            world.denial("default", &token).await;
+            assert_eq!(world.introspected(), calls, "{use_for:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_use_for_all_a_revoked_token_ends_within_cache_ttl() {
+    let world = World::introspecting(|rules| {
+        let introspection = rules.realms[0].introspection.as_mut().unwrap();
+        introspection.use_for.all = true;
+    });
+    world.answers(active(json!({})));
+    let token = world.token(json!({}));
+    assert_eq!(world.denial("default", &token).await, None);
+    world.answers(json!({ "active": false }));
+    assert_eq!(world.denial("default", &token).await, None);
+    world.clock.advance(seconds(30));
+    assert_eq!(world.denial("default", &token).await, Some(Denial::Inactive));
+    assert_eq!(world.gate.verified_inactive(), [("shop".into(), 1)]);
+    world.tells(|_| Err(NoReply));
+    world.clock.advance(seconds(5));
+    assert_eq!(world.denial("default", &token).await, Some(Denial::IntrospectionUnavailable));
+}
+
+#[tokio::test]
+async fn withdrawing_the_key_withdraws_what_was_told_about_its_tokens() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({ "jti": "onltac:5c0ffee5" })));
+    let token = world.token(lightweight(json!({})));
+    assert_eq!(world.denial("default", &token).await, None);
+    world.live.publish_keys(ISSUER, jwks(&[&ec_key("k2")]));
+    assert_eq!(world.denial("default", &token).await, Some(Denial::KeyUnknown));
+    assert_eq!(world.introspected(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_about_another_token_is_nobodys() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({ "jti": "onltac:another" })));
+    let token = world.token(lightweight(json!({})));
+    let unavailable = Some(Denial::IntrospectionUnavailable);
+    assert_eq!(world.denial("default", &token).await, unavailable);
+    assert_eq!(world.denial("default", &token).await, unavailable);
+    assert_eq!(world.introspected(), 2, "never remembered");
+}
+
+#[tokio::test]
+async fn the_full_jwt_of_an_answer_is_verified_like_any_token() {
+    let at = |change: Value| move |world: &World| world.token(change.clone());
+    type Mint = Box<dyn Fn(&World) -> String>;
+    let cases: Vec<(&str, Mint, Option<Denial>)> = vec![
+        ("good", Box::new(at(json!({}))), None),
+        ("for others", Box::new(at(json!({ "aud": "billing-api" }))), Some(Denial::Audience)),
+        ("an ID token", Box::new(at(json!({ "typ": "ID" }))), Some(Denial::TokenType)),
+        ("expired", Box::new(at(json!({ "exp": NOW - 60 }))), Some(Denial::Expired)),
+        ("bound", Box::new(at(json!({ "cnf": {} }))), Some(Denial::ClaimMalformed)),
+        ("another's", Box::new(at(json!({ "jti": "other" }))), Some(Denial::ClaimMalformed)),
+        ("foreign", Box::new(at(json!({ "iss": OTHER_ISSUER }))), Some(Denial::Issuer)),
+        (
+            "forged",
+            Box::new(|_| ec_key("k1").sign(&claims(json!({}))).unwrap()),
+            Some(Denial::Signature),
+        ),
+        (
+            "by an unknown key",
+            Box::new(|_| ec_key("k9").sign(&claims(json!({}))).unwrap()),
+            Some(Denial::KeyUnknown),
+        ),
+        ("no JWT", Box::new(|_| "opaque".into()), Some(Denial::Opaque)),
+    ];
+    for (what, mint, expected) in cases {
+        let world = World::introspecting(|_| {});
+        world.answers(active(json!({ "jwt": mint(&world) })));
+        assert_eq!(world.denial("default", OPAQUE).await, expected, "{what}");
+    }
+    // The claims that count are the signed ones.
+    let world = World::introspecting(|_| {});
+    let roles = json!({ "realm_access": { "roles": ["admin"] } });
+    let mut answer = active(roles);
+    answer["jwt"] = json!(world.token(json!({})));
+    world.answers(answer);
+    assert_eq!(world.denial("admin", OPAQUE).await, Some(Denial::RoleMissing));
+}
+
+/// An answer as RFC 9701 §5 has it; changed.
+fn signed(key: &SigningKey, kind: &str, change: Value, answer: Value) -> Reply {
+    let mut claims = json!({
+        "iss": ISSUER, "aud": "vidimus", "iat": NOW, "token_introspection": answer,
+    });
+    for (name, value) in change.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let header = json!({ "alg": "ES256", "kid": key.kid(), "typ": kind });
+    Reply::signed(key.sign_with_header(&header, &claims).unwrap().as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn a_signed_answer_is_one_of_this_realm_for_us_made_now() {
+    const KIND: &str = "token-introspection+jwt";
+    let unavailable = Some(Denial::IntrospectionUnavailable);
+    for (what, kind, change, answer, expected) in [
+        ("good", KIND, json!({}), active(json!({})), None),
+        ("long name", "application/token-introspection+jwt", json!({}), active(json!({})), None),
+        ("aud a list", KIND, json!({ "aud": ["x", "vidimus"] }), active(json!({})), None),
+        ("inactive", KIND, json!({}), json!({ "active": false }), Some(Denial::Inactive)),
+        ("an access token", "JWT", json!({}), active(json!({})), unavailable),
+        ("for others", KIND, json!({ "aud": "other" }), active(json!({})), unavailable),
+        ("for nobody", KIND, json!({ "aud": null }), active(json!({})), unavailable),
+        ("of another realm", KIND, json!({ "iss": OTHER_ISSUER }), active(json!({})), unavailable),
+        ("old", KIND, json!({ "iat": NOW - 66 }), active(json!({})), unavailable),
+        ("from the future", KIND, json!({ "iat": NOW + 6 }), active(json!({})), unavailable),
+        ("without a date", KIND, json!({ "iat": null }), active(json!({})), unavailable),
+        ("without an answer", KIND, json!({}), json!(null), unavailable),
+        ("active a text", KIND, json!({}), json!({ "active": "true" }), unavailable),
+        (
+            "for another audience",
+            KIND,
+            json!({}),
+            active(json!({ "aud": "x" })),
+            Some(Denial::Audience),
+        ),
+    ] {
+        let world = World::introspecting(|_| {});
+        let reply = signed(&world.key, kind, change, answer);
+        world.tells(move |_| Ok(reply.clone()));
+        assert_eq!(world.denial("default", OPAQUE).await, expected, "{what}");
+    }
+    let world = World::introspecting(|_| {});
+    let reply = signed(&ec_key("k1"), KIND, json!({}), active(json!({})));
+    world.tells(move |_| Ok(reply.clone()));
+    assert_eq!(world.denial("default", OPAQUE).await, unavailable, "forged");
+    let world = World::introspecting(|_| {});
+    world.tells(|_| Ok(Reply::signed(b"{\"active\":true}").unwrap()));
+    assert_eq!(world.denial("default", OPAQUE).await, unavailable, "no JWS");
+}
+
+#[tokio::test]
+async fn a_signed_answer_by_a_new_key_fetches_it_once() {
+    let world = World::introspecting(|_| {});
+    let new = ec_key("k2");
+    let reply = signed(&new, "token-introspection+jwt", json!({}), active(json!({})));
+    world.tells(move |_| Ok(reply.clone()));
+    world.when_asked(move |live| {
+        live.publish_keys(ISSUER, jwks(&[&new]));
+        Refresh::Done
+    });
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    assert_eq!((world.introspected(), world.asked()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_full_jwt_is_handed_on_where_the_policy_says_so() {
+    const HEADER: &str = "X-Auth-Request-Access-Token";
+    let world = World::introspecting(|rules| {
+        rules.realms[0].introspection.as_mut().unwrap().keep_jwt = true;
+        rules.policies[0].forward_jwt = Some(HEADER.into());
+    });
+    let forwarded = async |policy: &str, token: &str| {
+        let Decision::Allow(grant) = world.decide(policy, token).await else { panic!() };
+        let mut all = grant.identity();
+        let found = all.find(|(name, _)| *name == HEADER).map(|(_, value)| value);
+        found
+    };
+    let full = world.token(json!({}));
+    world.answers(active(json!({ "jwt": full.clone() })));
+    assert_eq!(forwarded("default", OPAQUE).await, Some(full.clone()), "the one of the answer");
+    assert_eq!(forwarded("both", OPAQUE).await, None, "only where the policy says so");
+    let presented = world.token(json!({ "azp": "other" }));
+    assert_eq!(forwarded("default", &presented).await, Some(presented), "a full one as it came");
+    world.answers(active(json!({ "jti": "onltac:5c0ffee5" })));
+    let light = world.token(lightweight(json!({})));
+    assert_eq!(forwarded("default", &light).await, Some(String::new()), "none was given");
+}
+
+#[tokio::test]
+async fn a_flood_of_invented_tokens_keeps_memory_bounded_and_good_tokens_cached() {
+    let world = World::introspecting(|_| {});
+    let good = world.token(json!({}));
+    assert_eq!(world.denial("default", &good).await, None);
+    world.answers(json!({ "active": false }));
+    for number in 0..30_000 {
+        let denial = world.denial("default", &format!("invented-{number}")).await;
+        assert_eq!(denial, Some(Denial::Inactive));
+    }
+    let before = world.gate.cache_stats();
+    assert_eq!(world.denial("default", &good).await, None);
+    assert_eq!(world.gate.cache_stats().hits, before.hits + 1);
+    assert_eq!(before.entries, 1, "what is not active takes no room from proofs");
+}
