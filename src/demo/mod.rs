@@ -3,9 +3,13 @@
 //! An [embedded issuer](issuer), the real sidecar in front of it, and a table of sample checks that
 //! were really sent over HTTP.
 
+pub mod form;
+mod introspection;
 pub mod issuer;
 pub mod key;
+mod pages;
 pub mod samples;
+mod store;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
