@@ -11,6 +11,8 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::*;
@@ -81,7 +83,7 @@ proptest! {
     fn any_claim_of_any_type_is_judged_without_panic(name in "(iss|aud|exp|nbf|iat|typ|scope|realm_access|resource_access|cnf|sub|azp|other)", value in json_value()) {
         let key = ec_key("k1");
         let token = key.sign(&claims(json!({ name: value }))).unwrap();
-        let policy = std::sync::Arc::new(Policy::new("default", vec![0]));
+        let policy = Arc::new(Policy::new("default", vec![0]));
         let mut realms = Realms::new(vec![rules(ISSUER)]).unwrap();
         let now = UnixTime::from_secs(NOW);
         realms.set_keys(0, jwks(&[&key]), now);

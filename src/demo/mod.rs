@@ -3,8 +3,12 @@
 //! An [embedded issuer](issuer), the real sidecar in front of it, and a table of sample checks that
 //! were really sent over HTTP.
 
+pub mod form;
+mod introspection;
 pub mod issuer;
+mod pages;
 pub mod samples;
+mod store;
 
 pub use crate::issuer::key;
 
@@ -17,7 +21,7 @@ use serde_json::Value;
 
 use crate::config::{Config, ListenAddr};
 use crate::server::Server;
-use issuer::{CLIENT, Issuer};
+use issuer::{CLIENT, INTROSPECTOR, Issuer};
 use samples::Sample;
 
 /// Where the demo listens.
@@ -145,6 +149,7 @@ impl Demo {
 
   curl -i -H "Authorization: Bearer $(token good)"           {sidecar}/auth
   curl -i -H "Authorization: Bearer $(token expired)"        {sidecar}/auth
+  curl -i -H "Authorization: Bearer $(token opaque)"         {sidecar}/auth
   curl -i -H "Authorization: Bearer $(token role-missing)"   {sidecar}/auth/admin
   curl -s http://{admin}/metrics | grep vidimus_decisions
 "#
@@ -155,6 +160,7 @@ impl Demo {
 /// The sidecar's configuration, as an operator would write it.
 fn configuration(addresses: Addresses, issuer: &str) -> String {
     let Addresses { listen, admin, .. } = addresses;
+    let (client, secret) = INTROSPECTOR;
     format!(
         r#"
 [server]
@@ -164,6 +170,10 @@ admin = "{admin}"
 [[realm]]
 issuer = "{issuer}"
 audience = ["orders-api"]
+
+[realm.introspection]
+client_id = "{client}"
+client_secret = "{secret}"
 
 [policy.default]
 

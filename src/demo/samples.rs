@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::form::{Form, set_jti};
+use super::introspection::INTROSPECTOR;
 use super::key::{KeyError, SigningKey};
+use super::store::Store;
 
 /// A token to try.
 pub struct Sample {
@@ -12,13 +15,16 @@ pub struct Sample {
     pub what: &'static str,
     /// Where to present it.
     pub path: &'static str,
+    /// How much of its claims it carries.
+    pub form: Form,
     change: fn(&mut Value),
     forge: bool,
+    ended: bool,
 }
 
 impl Sample {
     /// In the order of the demo's table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::new("good", "a good token", "/auth", |_| {}),
         Self::new("expired", "expired a minute ago", "/auth", |claims| {
             let issued = claims["iat"].as_i64().unwrap_or(0);
@@ -43,6 +49,19 @@ impl Sample {
         Self::new("id-token", "an ID token, not an access token", "/auth", |claims| {
             claims["typ"] = json!("ID");
         }),
+        Self {
+            form: Form::Opaque,
+            ..Self::new("opaque", "an opaque token", "/auth", introspected)
+        },
+        Self {
+            form: Form::Lightweight,
+            ..Self::new("lightweight", "a lightweight token", "/auth", introspected)
+        },
+        Self {
+            form: Form::Opaque,
+            ended: true,
+            ..Self::new("logged-out", "opaque, its user has logged out", "/auth", introspected)
+        },
         Self::new("role-missing", "good, but no role for /auth/admin", "/auth/admin", |_| {}),
         Self::new("admin", "good, with the role for /auth/admin", "/auth/admin", |claims| {
             claims["realm_access"] = json!({ "roles": ["admin"] });
@@ -55,26 +74,39 @@ impl Sample {
         path: &'static str,
         change: fn(&mut Value),
     ) -> Self {
-        Self { name, what, path, change, forge: false }
+        Self { name, what, path, form: Form::Full, change, forge: false, ended: false }
     }
 
-    /// Makes it.
-    ///
-    /// # Errors
-    /// Without randomness.
-    pub fn mint(&self, issuer: &str, key: &SigningKey, now: i64) -> Result<String, KeyError> {
-        let good = claims(issuer, now);
+    /// Makes it, with a `jti` of its own.
+    pub(super) fn mint(
+        &self,
+        issuer: &str,
+        key: &SigningKey,
+        now: i64,
+        store: &Store,
+    ) -> Result<String, KeyError> {
+        let mut good = claims(issuer, now);
+        set_jti(&mut good, "onrtac")?;
         let mut claims = good.clone();
         (self.change)(&mut claims);
+        let token = self.form.mint(claims, key, store)?;
+        if self.ended {
+            store.end(&token);
+        }
         if !self.forge {
-            return key.sign(&claims);
+            return Ok(token);
         }
         // The signature of the good one under the changed claims.
-        let (signed, changed) = (key.sign(&good)?, key.sign(&claims)?);
-        let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
-        let (signed, changed) = (parts(&signed), parts(&changed));
-        Ok(format!("{}.{}.{}", changed[0], changed[1], signed[2]))
+        let good = key.sign(&good)?;
+        let parts = token.rsplit_once('.').zip(good.rsplit_once('.'));
+        let ((changed, _), (_, signature)) = parts.ok_or(KeyError)?;
+        Ok(format!("{changed}.{signature}"))
     }
+}
+
+/// Who introspects a token must be among its audience, or learns nothing of it.
+fn introspected(claims: &mut Value) {
+    claims["aud"] = json!(["orders-api", INTROSPECTOR.0, "account"]);
 }
 
 /// The claims of a Keycloak access token, good for five minutes.
