@@ -43,6 +43,27 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Ask the realms of a configuration: reachable, keys, introspection; a remedy for each finding
+    Doctor {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// A token of one of the realms, or - to read it from standard input: what its realm makes of it
+        #[arg(value_name = "TOKEN")]
+        token: Option<String>,
+    },
+    /// Explain the decision about a token, rule by rule; the token itself is not printed
+    Inspect {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Under which policy
+        #[arg(short, long, value_name = "NAME", default_value = "default")]
+        policy: String,
+        /// The token; without it, or with -, it is read from standard input
+        #[arg(value_name = "TOKEN", default_value = "-")]
+        token: String,
+    },
     /// Ask a running sidecar whether it is ready: exit 0 or 1 (for container health checks)
     Health {
         /// Its admin address

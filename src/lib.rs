@@ -71,6 +71,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
+pub mod doctor;
+#[cfg(feature = "server")]
 pub mod edge;
 #[cfg(feature = "gate")]
 pub mod gate;

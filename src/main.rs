@@ -5,6 +5,7 @@ mod run;
 
 use std::fmt::Display;
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -44,6 +45,12 @@ fn main() -> ExitCode {
             }
             Err(errors) => fail(FAILED, &errors),
         },
+        Command::Doctor { config, token } => {
+            with_config(&config, |config| block_on(run::doctor(config, token)))
+        }
+        Command::Inspect { config, policy, token } => {
+            with_config(&config, |config| block_on(run::inspect(config, policy, token)))
+        }
         Command::Health { admin } => ended(run::health(admin)),
         Command::Serve(options) => match options.load() {
             Ok(config) => {
@@ -53,6 +60,13 @@ fn main() -> ExitCode {
             Err(errors) => fail(CONFIGURATION, &errors),
         },
         Command::Demo(options) => block_on(run::demo(options.addresses())),
+    }
+}
+
+fn with_config(file: &Path, work: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(file) {
+        Ok(config) => work(config),
+        Err(errors) => fail(CONFIGURATION, &errors),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vidimus::config::{Config, ConfigErrors};
 use vidimus::demo::{Addresses, Demo, DemoError};
+use vidimus::doctor;
 use vidimus::server::{Server, raise_open_files};
 
 type Loaded = Result<Config, ConfigErrors>;
@@ -42,6 +43,37 @@ pub(crate) async fn demo(addresses: Addresses) -> Result<(), DemoError> {
     writeln!(out, "{}\nIt stays up until Ctrl-C.", demo.curl_lines())?;
     let Demo { server, issuer: _issuer } = demo;
     until_told_to_end(server, signals, || None).await
+}
+
+/// Examines the realms of a configuration, and what they make of a token.
+pub(crate) async fn doctor(config: Config, token: Option<String>) -> Result<(), DemoError> {
+    let token = token.map(given).transpose()?;
+    let report = doctor::doctor(&config, token.as_deref()).await?;
+    write!(anstream::stdout(), "{report}")?;
+    if report.is_good() { Ok(()) } else { Err("something is BAD above".into()) }
+}
+
+/// Explains the decision about a token.
+pub(crate) async fn inspect(
+    config: Config,
+    policy: String,
+    token: String,
+) -> Result<(), DemoError> {
+    let report = doctor::inspect(&config, &policy, &given(token)?).await?;
+    write!(anstream::stdout(), "{report}")?;
+    if report.is_good() { Ok(()) } else { Err("the token is refused".into()) }
+}
+
+/// A token as an argument, or from standard input, where no other user of the machine sees it.
+fn given(token: String) -> std::io::Result<String> {
+    let mut text = token;
+    if text == "-" {
+        text.clear();
+        std::io::stdin().take(1024 * 1024).read_to_string(&mut text)?;
+    }
+    let text = text.trim();
+    let bearer = text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    Ok(if bearer { text[7..].trim() } else { text }.to_owned())
 }
 
 /// Listened to before anything else, so that none of them ends a process that is still starting.

@@ -238,7 +238,7 @@ fn active(
     match prove(jws, claims, place, realm, now)? {
         Verification::Needs(lookup) => Ok(Introspected::Needs(lookup)),
         Verification::Verified(full) => {
-            let key = key.or(full.key());
+            let key = key.or_else(|| full.key());
             let mut claims = full.into_claims();
             // Neither may be laxer than the other.
             if claims.confirmation != told.confirmation || claims.text("jti") != told.text("jti") {

@@ -162,7 +162,7 @@ fn secret(section: &mut Section<'_>, errors: &mut Errors) -> Option<SecretSource
         errors.push(at.error("\"\"", SECRET));
     }
     let value = value.map(|at| SecretSource::Value(Secret::new(&at.value)));
-    value.or(file.map(|at| SecretSource::File(at.value.into())))
+    value.or_else(|| file.map(|at| SecretSource::File(at.value.into())))
 }
 
 fn endpoint(at: &At<String>, insecure_http: bool, errors: &mut Errors) -> Option<Url> {

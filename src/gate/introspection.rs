@@ -23,6 +23,9 @@ const MAX_WAITING: usize = 16_384;
 /// What a realm says about a token: a proof, or why there is none.
 pub(super) type Answer = Result<Arc<Verified>, Denial>;
 
+/// Who waits for what, by token, realm and rules.
+type Flights = HashMap<(Known, u64), watch::Receiver<Option<Answer>>>;
+
 /// What to ask.
 pub(super) struct Question {
     pub(super) known: Known,
@@ -39,7 +42,7 @@ pub(super) struct Introspections {
     live: Arc<Live>,
     source: Arc<dyn Source>,
     cache: Arc<TokenCache>,
-    flights: Mutex<HashMap<(Known, u64), watch::Receiver<Option<Answer>>>>,
+    flights: Mutex<Flights>,
     waiting: Semaphore,
     pub(super) diagnosis: Diagnosis,
 }
@@ -134,7 +137,7 @@ impl Introspections {
     }
 
     /// The map is whole between any two of its statements, so a panic elsewhere spoils nothing.
-    fn flights(&self) -> MutexGuard<'_, HashMap<(Known, u64), watch::Receiver<Option<Answer>>>> {
+    fn flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -139,13 +139,13 @@ impl std::error::Error for FetchError {}
 /// What was asked, and how it failed.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) url: Option<Url>,
+    pub(super) url: Option<Box<Url>>,
     pub(super) error: FetchError,
 }
 
 impl FetchError {
     pub(super) fn at(self, url: &Url) -> Failure {
-        Failure { url: Some(url.clone()), error: self }
+        Failure { url: Some(Box::new(url.clone())), error: self }
     }
 }
 

@@ -115,6 +115,11 @@ impl Introspector {
         })
     }
 
+    /// The same without counting or logging what fails.
+    pub(super) async fn try_ask(&self, token: &OwnedToken) -> Result<Reply, Failure> {
+        self.within(token, Instant::now() + self.settings.timeout).await
+    }
+
     pub(super) fn stats(&self) -> IntrospectionStats {
         self.stats.read(lock(&self.breaker).is_open(Instant::now()))
     }
@@ -176,7 +181,7 @@ impl Introspector {
     }
 
     /// Where to ask. At start the metadata may not have been read yet: then they are waited for.
-    async fn endpoint(&self) -> Result<Endpoint, Failure> {
+    pub(super) async fn endpoint(&self) -> Result<Endpoint, Failure> {
         if self.realm.endpoint().is_none() && self.settings.endpoint.is_none() {
             self.realm.refresh("", false).await;
         }
@@ -226,7 +231,10 @@ impl Introspector {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
         ) {
             let body = whole_body(answer, limit).await?;
-            return Err(refusal(status, body));
+            // Keycloak's word for a token that it cannot even read.
+            let unread =
+                status == StatusCode::BAD_REQUEST && has(&body, "Failed to introspect token");
+            return if unread { Ok(Reply::Inactive) } else { Err(refusal(status, body)) };
         }
         check_status(status)?;
         let body = whole_body(answer, limit).await?;
@@ -279,8 +287,12 @@ impl Introspector {
 
 const SIGNED: &str = "application/token-introspection+jwt";
 
-/// RFC 6749 §5.2: the error code says whose fault a 400 is.
-fn refusal(status: StatusCode, body: Vec<u8>) -> FetchError {
+fn has(body: &[u8], words: &str) -> bool {
+    body.windows(words.len()).any(|window| window == words.as_bytes())
+}
+
+/// RFC 6749 §5.2: the error code says whose fault it is.
+pub(super) fn refusal(status: StatusCode, body: Vec<u8>) -> FetchError {
     let body = Json::parse(body, JsonLimits::TOKEN).ok();
     let code = body.as_ref().and_then(|body| body.root().get("error")?.as_str());
     let plain = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
@@ -289,8 +301,10 @@ fn refusal(status: StatusCode, body: Vec<u8>) -> FetchError {
         (StatusCode::BAD_REQUEST, "invalid_client" | "unauthorized_client") => {
             FetchError::Credentials(400, code)
         }
-        (StatusCode::BAD_REQUEST, _) => FetchError::Status(400),
-        (status, _) => FetchError::Credentials(status.as_u16(), code),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
+            FetchError::Credentials(status.as_u16(), code)
+        }
+        (status, _) => FetchError::Status(status.as_u16()),
     }
 }
 

@@ -33,7 +33,7 @@ const MAX_WAITING: usize = 1_024;
 const RETIRED: u64 = u64::MAX;
 
 /// Where the keys are, and until when that is believed: forced fetches must not put off looking again.
-struct Known {
+pub(super) struct Known {
     uri: Url,
     until: Instant,
 }
@@ -89,6 +89,11 @@ impl Realm {
     /// Where the realm answers about tokens, once its metadata have been read.
     pub(super) fn endpoint(&self) -> Arc<Option<Endpoints>> {
         self.endpoints.load_full()
+    }
+
+    /// The metadata have been read.
+    pub(super) fn know(&self, endpoints: Endpoints) {
+        self.endpoints.store(Arc::new(Some(endpoints)));
     }
 
     /// How many fetches ended how: `ok`, or an error's label.
@@ -181,7 +186,7 @@ impl Realm {
     }
 
     /// One fetch: the keys always; where they are, if that is not known, has failed or is long ago.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         client: &Client,
         known: &mut Option<Known>,
@@ -190,7 +195,7 @@ impl Realm {
             Some(known) => known,
             None => {
                 let Metadata { jwks: uri, endpoints } = metadata(client, &self.settings).await?;
-                self.endpoints.store(Arc::new(Some(endpoints)));
+                self.know(endpoints);
                 // A little less than the schedule, so that each scheduled fetch looks again.
                 Known { uri, until: Instant::now() + self.settings.refresh.mul_f64(0.8) }
             }

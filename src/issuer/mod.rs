@@ -11,6 +11,7 @@ mod http;
 mod introspect;
 mod jwks;
 pub mod key;
+mod probe;
 mod round;
 mod secret;
 mod stats;
@@ -31,6 +32,7 @@ use url::Url;
 pub use self::client_auth::ClientAuth;
 pub use self::http::{FetchError, check_secure};
 pub use self::introspect::IntrospectionSettings;
+pub use self::probe::{Places, Probe, ProbeError, Probed};
 pub use self::secret::{Secret, SecretSource};
 pub use self::stats::IntrospectionStats;
 

@@ -18,6 +18,9 @@ pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const ISSUER: &str = "https://id.example.com/realms/shop";
 pub(crate) const OTHER_ISSUER: &str = "https://id.example.com/realms/staff";
 
+/// No JWT.
+pub(crate) const OPAQUE: &str = "2YotnFZFEjr1zCsicMWpAA";
+
 pub(crate) fn rsa_key(kid: &str, algorithm: Algorithm) -> SigningKey {
     SigningKey::from_rsa_pkcs8(
         kid,
@@ -57,6 +60,16 @@ fn changed(mut object: Value, change: &Value) -> Value {
 pub(crate) fn active(change: Value) -> Value {
     let more = json!({ "active": true, "token_type": "Bearer", "client_id": "orders-web" });
     changed(changed(claims(json!({})), &more), &change)
+}
+
+/// Everything but what Keycloak leaves in a lightweight token.
+pub(crate) fn lightweight(change: Value) -> Value {
+    let mut left = json!({
+        "jti": "onltac:5c0ffee5", "aud": "(absent)", "sub": "(absent)", "realm_access": "(absent)",
+        "resource_access": "(absent)", "preferred_username": "(absent)", "email": "(absent)",
+    });
+    left.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    left
 }
 
 pub(crate) fn rules(issuer: &str) -> RealmRules {

@@ -1,0 +1,103 @@
+//! What to do about it.
+
+use crate::check::{Denial, ReplyError};
+use crate::issuer::FetchError;
+
+/// Against an issuer that cannot be asked. The error itself says what happened.
+pub(super) fn for_error(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::Connect(_) => {
+            "check name, port and firewall, and that Keycloak runs; a private CA belongs into `ca_file`; an \
+             inside address into `fetch_base`"
+        }
+        FetchError::Timeout(_) | FetchError::Broken(_) => {
+            "check that Keycloak is not overloaded, and that no proxy stands between (NO_PROXY)"
+        }
+        FetchError::Status(404) => "compare `issuer` with the claim `iss` of your tokens",
+        FetchError::Status(_) => "see Keycloak's own log",
+        FetchError::Redirect(_) => "use the final address, mostly https instead of http",
+        FetchError::TooLarge | FetchError::NotJson(_) | FetchError::Malformed(_) => {
+            "something else than Keycloak answers there: a login portal, a proxy's error page"
+        }
+        FetchError::Metadata(_) => {
+            "compare with what the address answers in a browser; `endpoint` in [realm.introspection] names \
+             one by hand"
+        }
+        FetchError::OtherIssuer(_) => {
+            "set `issuer` to exactly that; or, if Keycloak is asked by an inside address, set Keycloak's \
+             option `hostname` to the public URL"
+        }
+        FetchError::Insecure => {
+            "use https; or insecure_http = true if the network between is yours alone"
+        }
+        FetchError::Keys(_) => "look into the realm's keys: Realm settings, Keys",
+        FetchError::Credentials(403, _) => {
+            "in Keycloak, that client: \"Client authentication\" on (a public client may not introspect)"
+        }
+        FetchError::Credentials(..) => {
+            "in Keycloak, that client, tab Credentials: compare authenticator and secret with client_id, \
+             auth and client_secret here"
+        }
+        FetchError::Secret(_) => "see that this user may read the file",
+        FetchError::Busy | FetchError::Open => "try again in a moment",
+        FetchError::Reply(ReplyError::Signature) => {
+            "the realm's signed answers must be by its published keys, for our client; compare both clocks"
+        }
+        FetchError::Reply(_) => "something else than an introspection endpoint answers there",
+    }
+}
+
+/// Against a token that is refused; empty where the refusal says it all.
+pub(super) fn for_denial(denial: Denial) -> &'static str {
+    match denial {
+        Denial::Audience => {
+            "in Keycloak, add an audience mapper for one of these to the client that obtains the tokens; or \
+             correct `audience`"
+        }
+        Denial::Issuer => {
+            "compare with `issuer`, byte for byte; if it changes with the address by which Keycloak is \
+             called, set Keycloak's option `hostname`"
+        }
+        Denial::Opaque => {
+            "add [realm.introspection] to the realm that issued it; with several such realms, \
+             `introspect_realm` to the policy"
+        }
+        Denial::Inactive => {
+            "its session has ended, or the realm misses our client in its audience: `vidimus doctor -c FILE \
+             TOKEN` tells more"
+        }
+        Denial::TokenType => "send the access token, not the ID or refresh token",
+        Denial::AlgorithmForbidden => {
+            "put its algorithm into `algorithms`; symmetric ones (refresh tokens have one) are never accepted"
+        }
+        Denial::HeaderType => "put its `typ` into `header_types`",
+        Denial::NotYetValid | Denial::IssuedInFuture => {
+            "compare both clocks (NTP), or raise `leeway`"
+        }
+        Denial::Expired => "get a fresh one; if it is fresh, compare both clocks (NTP)",
+        Denial::KeyUnknown => "it was issued by another Keycloak or before its keys were replaced",
+        Denial::Signature => "it was changed after it was issued, or cut off when it was copied",
+        Denial::ConfirmationUnproven => "Vidimus cannot check bound tokens yet",
+        Denial::ScopeMissing => {
+            "the client must ask for the scope, and Keycloak have it as a client scope with \"Include in \
+             token scope\""
+        }
+        Denial::RoleMissing => "give the user or service account one of these roles",
+        Denial::IntrospectionUnavailable | Denial::KeysUnavailable | Denial::KeysCoolingDown => {
+            "`vidimus doctor` says what is wrong with the realm"
+        }
+        Denial::PolicyUnknown => "write [policy.NAME], or correct --policy",
+        Denial::TokenTooLarge => "raise max_size in [token], and nginx's buffers with it",
+        Denial::TokenMalformed | Denial::CredentialMalformed => {
+            "give the token alone, as it stands after \"Bearer \""
+        }
+        Denial::ClaimMalformed
+        | Denial::CriticalHeader
+        | Denial::CredentialRepeated
+        | Denial::Encrypted
+        | Denial::ExpiryMissing
+        | Denial::KeyAlgorithm
+        | Denial::KeyIdMissing
+        | Denial::NoCredential => "",
+    }
+}
