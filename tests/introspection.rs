@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::*;
 use vidimus::check::*;
-use vidimus::gate::{NoReply, Refresh, Rules};
+use vidimus::gate::{NoReply, Rules};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
