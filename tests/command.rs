@@ -51,6 +51,10 @@ fn exit_codes_are_those_of_the_contract() {
         "[[realm]]\nissuer = \"https://id.example.com/realms/shop\"\naudience = [\"a\"]",
     );
     let bad = file("bad.toml", "[[realm]]\nissuer = \"x\"");
+    let down = file(
+        "down.toml",
+        "[[realm]]\nissuer = \"http://127.0.0.1:9/realms/shop\"\naudience = [\"a\"]",
+    );
     for (arguments, code, said) in [
         (&["version"][..], 0, "vidimus 0."),
         (&["--version"], 0, "vidimus 0."),
@@ -71,6 +75,16 @@ fn exit_codes_are_those_of_the_contract() {
         ),
         (&["serve"], 64, "--issuer URL --audience NAME"),
         (&["serve", "--issuer", "https://x/y"], 64, "--audience"),
+        (&["doctor", "-c", &bad], 78, "bad.toml:2: realm[0].issuer"),
+        (
+            &["doctor", "-c", &down],
+            1,
+            "BAD   metadata       http://127.0.0.1:9/realms/shop/.well-known",
+        ),
+        (&["inspect", "-c", &bad, "x"], 78, "bad.toml:2: realm[0].issuer"),
+        (&["inspect", "-c", &good, "-p", "none", "x"], 1, "there are: default"),
+        (&["inspect", "-c", &good, "opaque"], 1, "decision: 401, reason token_opaque"),
+        (&["inspect", "-c", &good], 1, "decision: 401, reason token_opaque"), // nothing on stdin
         (&["nonsense"], 64, "nonsense"),
         (&["version", "--log", "loud"], 64, "\"loud\" is not one of off, error"),
         (&["health", "--admin", "127.0.0.1:9"], 1, "127.0.0.1:9: "),

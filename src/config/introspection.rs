@@ -108,8 +108,10 @@ fn client_auth(section: &mut Section<'_>, errors: &mut Errors) -> Option<ClientA
                 return None;
             };
             let Some(algorithm) = algorithm else {
-                let names = Algorithm::ALL.map(Algorithm::name).join(", ");
-                errors.push(missing(here("client_key_algorithm"), &names));
+                if !errors.iter().any(|error| error.path.ends_with("client_key_algorithm")) {
+                    let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+                    errors.push(missing(here("client_key_algorithm"), &names));
+                }
                 return None;
             };
             Some(ClientAuth::PrivateKey { file: file.value.into(), algorithm, key_id })

@@ -49,8 +49,13 @@ pub(super) fn read(mut top: Section<'_>, errors: &mut Errors) -> Config {
     }
     if !has_policies {
         let mut only = Policy::new("default", (0..realms.len()).collect());
-        only.introspect_realm =
-            policy::introspect_realm(None, top.here("policy.default"), &only, &realms, errors);
+        only.introspect_realm = policy::introspect_realm(
+            None,
+            top.here("policy.default.introspect_realm"),
+            &only,
+            &realms,
+            errors,
+        );
         policies.push(only);
     }
     top.end(errors);
