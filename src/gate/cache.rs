@@ -106,9 +106,13 @@ impl TokenCache {
     pub(super) fn proof(&self, digest: &TokenDigest, version: Version) -> Option<Arc<Verified>> {
         let known = Known { digest: *digest, asked: None };
         let proof = self.proofs.get(&known).filter(|proof| proof.rules == version.rules);
-        let counter = if proof.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.hits.fetch_add(u64::from(proof.is_some()), Ordering::Relaxed);
         proof.map(|proof| proof.verified)
+    }
+
+    /// A token that may be in the cache was not.
+    pub(super) fn missed(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps a proof until its token ends, and no longer.

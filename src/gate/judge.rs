@@ -52,9 +52,15 @@ impl Case<'_> {
             }
         }
         if let Some(realm) = cache.refusal(&digest, version) {
+            cache.missed();
             return self.deny(Denial::Signature, realm);
         }
-        match verify(token, self.policy, &self.snapshot.realms, self.snapshot.limits, self.now) {
+        let found =
+            verify(token, self.policy, &self.snapshot.realms, self.snapshot.limits, self.now);
+        if !matches!(found, Verification::Introspect { .. }) {
+            cache.missed();
+        }
+        match found {
             Verification::Verified(verified) => {
                 let proof = Arc::new(verified);
                 cache.keep_proof(digest, Arc::clone(&proof), version, self.now);

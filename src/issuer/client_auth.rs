@@ -116,7 +116,7 @@ impl Credentials {
     pub(super) async fn now(self: &Arc<Self>) -> Arc<Ready> {
         let due = {
             let mut looked = self.looked();
-            let due = looked.elapsed() >= LOOK_AGAIN;
+            let due = looked.elapsed() >= LOOK_AGAIN && !self.settings.auth.files().is_empty();
             if due {
                 *looked = Instant::now(); // only one looks
             }

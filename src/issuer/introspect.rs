@@ -2,7 +2,7 @@
 //! it within one deadline.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,7 @@ pub(super) struct Introspector {
     waiting: Semaphore,
     breaker: Mutex<Breaker>,
     told: Mutex<HashMap<&'static str, Instant>>,
+    failing: AtomicBool,
     stats: Arc<Stats>,
 }
 
@@ -95,6 +96,7 @@ impl Introspector {
             credentials,
             breaker: Mutex::default(),
             told: Mutex::default(),
+            failing: AtomicBool::new(false),
             stats,
         }
     }
@@ -105,7 +107,8 @@ impl Introspector {
         let answer = self.within(token, deadline).await;
         let outcome = match &answer {
             Ok(Reply::Inactive) => "inactive",
-            Ok(Reply::Active(_) | Reply::Signed(_)) => "active",
+            Ok(Reply::Active(_)) => "active",
+            Ok(Reply::Signed(_)) => "signed",
             Err(failure) => failure.error.label(),
         };
         self.stats.count(outcome);
@@ -261,12 +264,16 @@ impl Introspector {
     }
 
     fn complain(&self, failure: &Failure) {
+        if matches!(failure.error, FetchError::Open) {
+            return; // why has been told
+        }
         let label = failure.error.label();
         let now = Instant::now();
         let mut told = lock(&self.told);
         if told.get(label).is_none_or(|then| now.duration_since(*then) >= PERIOD) {
             told.insert(label, now);
             drop(told);
+            self.failing.store(true, Ordering::Relaxed);
             tracing::warn!(
                 realm = &*self.realm.settings.name,
                 reason = label,
@@ -277,9 +284,7 @@ impl Introspector {
     }
 
     fn recovered(&self) {
-        let mut told = lock(&self.told);
-        if !told.is_empty() {
-            told.clear();
+        if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!(realm = &*self.realm.settings.name, "introspection works again");
         }
     }

@@ -21,7 +21,8 @@ pub(super) struct Stats {
 /// Introspection of one realm, as it stands now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntrospectionStats {
-    /// How many questions ended how: `active`, `inactive`, or an error's label. `busy` and
+    /// How many questions ended how: `active`, `inactive`, `signed` (an
+    /// answer whose word only its signature tells), or an error's label. `busy` and
     /// `breaker_open` made no call.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Seconds and how many calls took at most so long, in ascending order.

@@ -44,7 +44,7 @@ pub(crate) fn claims(change: Value) -> Value {
     changed(samples::claims(ISSUER, NOW), &change)
 }
 
-fn changed(mut object: Value, change: &Value) -> Value {
+pub(crate) fn changed(mut object: Value, change: &Value) -> Value {
     for (name, value) in change.as_object().unwrap() {
         match value {
             Value::String(text) if text == "(absent)" => {

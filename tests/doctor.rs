@@ -1,0 +1,269 @@
+//! `vidimus doctor` and `vidimus inspect` at the embedded issuer: every finding provoked, and every
+//! explanation the same as the sidecar's decision.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::changed;
+use vidimus::check::{Decision, Facts, RawToken};
+use vidimus::config::Config;
+use vidimus::demo::issuer::{Fault, INTROSPECTOR, Issuer};
+use vidimus::demo::samples;
+use vidimus::doctor::{Grade, doctor, inspect};
+use vidimus::gate::{Clock as _, SystemClock};
+use vidimus::server::Server;
+
+async fn issuer() -> Issuer {
+    let keys = Issuer::fresh_keys().unwrap();
+    Issuer::start(([127, 0, 0, 1], 0).into(), "shop", keys).await.unwrap()
+}
+
+/// As an operator would write it, at ports that nobody else has.
+fn configuration(issuer: &str, introspection: &str, policies: &str) -> Config {
+    let text = format!(
+        r#"
+        [server]
+        listen = ["127.0.0.1:0"]
+        admin = "127.0.0.1:0"
+        [[realm]]
+        issuer = "{issuer}"
+        audience = ["orders-api"]
+        {introspection}
+        [policy.default]
+        {policies}
+        "#
+    );
+    Config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn asking(secret: &str) -> String {
+    let client = INTROSPECTOR.0;
+    format!("[realm.introspection]\nclient_id = \"{client}\"\nclient_secret = \"{secret}\"")
+}
+
+fn claims(issuer: &Issuer, change: Value) -> Value {
+    changed(samples::claims(issuer.issuer(), SystemClock.now().as_secs()), &change)
+}
+
+/// The bad findings and the notes, with their remedies.
+async fn troubles(config: &Config, token: Option<&str>) -> Vec<(Grade, &'static str, String)> {
+    let report = doctor(config, token).await.unwrap();
+    let troubles = report.findings().filter(|finding| finding.grade != Grade::Good);
+    let troubles: Vec<_> = troubles
+        .map(|finding| {
+            (finding.grade, finding.subject, format!("{} -> {}", finding.found, finding.remedy))
+        })
+        .collect();
+    assert_eq!(report.is_good(), troubles.iter().all(|(grade, ..)| *grade != Grade::Bad));
+    troubles
+}
+
+#[tokio::test]
+async fn a_healthy_realm_has_no_bad_finding() {
+    let issuer = issuer().await;
+    let config = configuration(issuer.issuer(), &asking(INTROSPECTOR.1), "");
+    let found = troubles(&config, None).await;
+    assert!(matches!(&*found, [(Grade::Note, "audience", _)]), "{found:?}");
+    let token =
+        issuer.lightweight_token(claims(&issuer, json!({ "aud": ["orders-api", "vidimus"] })));
+    let report = doctor(&config, Some(&token.unwrap())).await.unwrap();
+    assert!(report.is_good(), "{report}");
+    assert!(
+        report.to_string().contains("the realm calls it active, for orders-api, vidimus"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_the_issuer_is_named_with_a_remedy() {
+    let issuer = issuer().await;
+    let other = issuer.issuer().replace("/shop", "/shp");
+    for (fault, at, subject, said) in [
+        (None, "http://127.0.0.1:9/realms/shop", "metadata", "cannot connect"),
+        (None, &*other, "metadata", "it answered 404"),
+        (Some(Fault::OtherIssuer), issuer.issuer(), "metadata", "set `issuer` to exactly that"),
+        (Some(Fault::Html), issuer.issuer(), "metadata", "not JSON"),
+        (Some(Fault::Redirect), issuer.issuer(), "metadata", "redirects are not followed"),
+        (Some(Fault::ServerError), issuer.issuer(), "metadata", "see Keycloak's own log"),
+        (Some(Fault::NoKeys), issuer.issuer(), "keys", "Realm settings, Keys"),
+    ] {
+        issuer.set_fault(fault);
+        let found = troubles(&configuration(at, &asking(INTROSPECTOR.1), ""), None).await;
+        let wanted = |(grade, name, text): &(Grade, &str, String)| {
+            *grade == Grade::Bad && *name == subject && text.contains(said)
+        };
+        assert!(found.iter().any(wanted), "{fault:?}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_introspection_is_named_with_a_remedy() {
+    let issuer = issuer().await;
+    let config = configuration(issuer.issuer(), &asking("wrong"), "");
+    let found = troubles(&config, None).await;
+    let [(Grade::Bad, "introspection", text)] = &*found else { panic!("{found:?}") };
+    assert!(text.contains("it answered 401 invalid_client") && text.contains("tab Credentials"));
+
+    let config = configuration(issuer.issuer(), &asking(INTROSPECTOR.1), "");
+    let yes = r#"{"active":true,"iss":"x"}"#.to_owned();
+    for (status, kind, body, said) in [
+        (403, "application/json", "{}".to_owned(), "Client authentication"),
+        (200, "application/json", yes, "invented just now"),
+        (200, "text/html", "<html>".to_owned(), "not JSON"),
+        (200, "application/json", "{}".to_owned(), "no JSON object with `active`"),
+        (404, "text/plain", String::new(), "404"),
+    ] {
+        issuer.set_introspection_answer(Some((status, kind, body)));
+        let found = troubles(&config, None).await;
+        assert!(
+            matches!(&*found, [(Grade::Bad, "introspection", text)] if text.contains(said)),
+            "{found:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_verifies_and_is_not_active_gets_the_likely_reason() {
+    let issuer = issuer().await;
+    let all = asking(INTROSPECTOR.1) + "\nuse_for = [\"all\"]";
+    let config = configuration(issuer.issuer(), &all, "");
+    let keys = Issuer::fresh_keys().unwrap();
+    issuer.set_keys(keys.clone());
+    let full = keys[0].sign(&claims(&issuer, json!({}))).unwrap();
+    let found = troubles(&config, Some(&full)).await;
+    assert!(
+        found.iter().any(|(grade, subject, text)| *grade == Grade::Bad
+            && *subject == "audience"
+            && text.contains("(orders-api, account) lacks vidimus")
+            && text.contains("add an audience mapper")),
+        "{found:?}"
+    );
+
+    let light = issuer.lightweight_token(claims(&issuer, json!({}))).unwrap();
+    let found = troubles(&config, Some(&light)).await;
+    assert!(
+        found.iter().any(|(_, _, text)| text.contains("either add an audience mapper")),
+        "{found:?}"
+    );
+
+    let opaque =
+        issuer.opaque_token(claims(&issuer, json!({ "aud": ["orders-api", "vidimus"] }))).unwrap();
+    assert!(doctor(&config, Some(&opaque)).await.unwrap().is_good());
+    issuer.end_session(&opaque);
+    let found = troubles(&config, Some(&opaque)).await;
+    assert!(found.iter().any(|(_, _, text)| text.contains("its session has ended")), "{found:?}");
+
+    // Without use_for = ["all"] nobody asks about a full token.
+    let config = configuration(issuer.issuer(), &asking(INTROSPECTOR.1), "");
+    assert!(doctor(&config, Some(&full)).await.unwrap().is_good());
+    for (token, said) in [
+        (keys[0].sign(&claims(&issuer, json!({ "typ": "ID" }))).unwrap(), "it is no JWT of any"),
+        (keys[0].sign(&claims(&issuer, json!({ "exp": 1 }))).unwrap(), "has expired"),
+        ("a.b.c".into(), "it is no JWT of any"),
+    ] {
+        let found = troubles(&config, Some(&token)).await;
+        assert!(found.iter().any(|(_, _, text)| text.contains(said)), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_jwt_that_is_not_given_is_noted() {
+    let issuer = issuer().await;
+    let prefer = asking(INTROSPECTOR.1) + "\nprefer_jwt = true";
+    let config = configuration(issuer.issuer(), &prefer, "forward_jwt = \"X-Jwt\"");
+    let token =
+        issuer.lightweight_token(claims(&issuer, json!({ "aud": ["orders-api", "vidimus"] })));
+    let token = token.unwrap();
+    let found = troubles(&config, Some(&token)).await;
+    assert!(
+        found
+            .iter()
+            .any(|(_, subject, text)| *subject == "prefer_jwt" && text.contains("Support JWT")),
+        "{found:?}"
+    );
+    issuer.set_jwt_claim(true);
+    let found = troubles(&config, Some(&token)).await;
+    assert!(found.iter().all(|(_, subject, _)| *subject != "prefer_jwt"), "{found:?}");
+}
+
+#[tokio::test]
+async fn inspect_comes_to_the_decision_of_the_sidecar_and_never_prints_the_token() {
+    let issuer = issuer().await;
+    let keys = Issuer::fresh_keys().unwrap();
+    issuer.set_keys(keys.clone());
+    let policies =
+        "[policy.admin]\nroles = [\"realm:admin\"]\n[policy.reader]\nscopes = [\"orders:list\"]";
+    let config = configuration(issuer.issuer(), &asking(INTROSPECTOR.1), policies);
+    let server = Server::start(config.clone()).await.unwrap();
+    let sign = |change: Value| keys[0].sign(&claims(&issuer, change)).unwrap();
+    let active = json!({ "aud": ["orders-api", "vidimus"] });
+    let light = |change: Value| {
+        issuer.lightweight_token(changed(claims(&issuer, active.clone()), &change)).unwrap()
+    };
+    let ended = light(json!({}));
+    issuer.end_session(&ended);
+    let stranger = Issuer::fresh_keys().unwrap();
+    let tokens = [
+        sign(json!({})),
+        sign(json!({ "aud": "billing-api" })),
+        sign(json!({ "exp": 1 })),
+        sign(json!({ "nbf": 9_999_999_999_i64 })),
+        sign(json!({ "typ": "ID" })),
+        sign(json!({ "iss": "https://evil.example.com\u{1b}[2J" })),
+        sign(json!({ "cnf": { "jkt": "x" } })),
+        sign(json!({ "exp": "soon" })),
+        sign(json!({ "realm_access": { "roles": ["admin"] } })),
+        stranger[0].sign(&claims(&issuer, json!({}))).unwrap(),
+        stranger[1]
+            .sign_with_header(
+                &json!({ "alg": "EdDSA", "kid": keys[1].kid() }),
+                &claims(&issuer, json!({})),
+            )
+            .unwrap(),
+        keys[0]
+            .sign_with_header(&json!({ "alg": "HS256", "kid": "x" }), &claims(&issuer, json!({})))
+            .unwrap(),
+        keys[0].sign_with_header(&json!({ "alg": "ES256" }), &claims(&issuer, json!({}))).unwrap(),
+        light(json!({})),
+        light(json!({ "aud": ["vidimus"] })),
+        light(json!({ "typ": "Bearer", "cnf": { "jkt": "x" } })),
+        ended,
+        issuer.opaque_token(claims(&issuer, active.clone())).unwrap(),
+        issuer
+            .opaque_token(claims(&issuer, json!({ "aud": ["orders-api", "vidimus"], "typ": "ID" })))
+            .unwrap(),
+        "2YotnFZFEjr1zCsicMWpAA".into(),
+        "a.b.c".into(),
+        "a.b.c.d.e".into(),
+        "A".repeat(20_000),
+    ];
+    while !server.gate().live().was_ready() {
+        tokio::task::yield_now().await;
+    }
+    for policy in ["default", "admin", "reader"] {
+        for token in &tokens {
+            let facts = Facts { policy, credential: Ok(RawToken::new(token)) };
+            let decided = match server.gate().check(&facts).await {
+                Decision::Allow(_) => "decision: 200, with these headers".to_owned(),
+                Decision::Deny(refusal) => {
+                    let answer = refusal.denial.answer();
+                    format!("decision: {}, reason {}: ", answer.status, answer.label)
+                }
+            };
+            let report = inspect(&config, policy, token).await.unwrap();
+            let said = report.to_string();
+            assert!(said.contains(&decided), "{decided} is not in:\n{said}");
+            assert_eq!(report.is_good(), decided.contains("200"), "{said}");
+            let signature = token.rsplit('.').next().unwrap();
+            assert!(signature.len() < 20 || !said.contains(signature), "{said}");
+            assert!(!said.contains("\u{1b}[2J"), "a claim reached the terminal as it was");
+        }
+    }
+}
