@@ -83,7 +83,8 @@ fn rooms_use_only_what_the_map_allows() {
         ("telemetry", &["check", "gate", "issuer"]),
         ("config", &["check", "gate", "issuer", "edge"]),
         ("server", &["check", "gate", "issuer", "edge", "telemetry", "config"]),
-        ("demo", &["check", "gate", "config", "server"]),
+        ("demo", &["check", "gate", "issuer", "config", "server"]),
+        ("doctor", &["check", "gate", "issuer", "config"]),
     ] {
         for path in files(room) {
             let code = code(&path);
@@ -133,6 +134,24 @@ fn every_reason_and_every_series_is_documented() {
     assert!(names.len() > 10, "{names:?}");
     for name in names {
         assert!(readme.contains(name), "README.md does not mention {name}");
+    }
+}
+
+#[test]
+fn every_way_for_an_issuer_to_fail_is_documented() {
+    let readme = read(&root().join("README.md"));
+    for (file, function) in [
+        ("issuer/http.rs", "pub fn label(&self)"),
+        ("check/introspection.rs", "pub fn label(self)"),
+    ] {
+        let code = read(&root().join("src").join(file));
+        let (_, body) = code.split_once(function).unwrap();
+        let (body, _) = body.split_once("\n    }\n").unwrap();
+        let labels: Vec<_> = body.split('"').skip(1).step_by(2).collect();
+        assert!(labels.len() >= 3, "{labels:?}");
+        for label in labels {
+            assert!(readme.contains(&format!("`{label}`")), "README.md does not explain {label}");
+        }
     }
 }
 
