@@ -4,7 +4,7 @@ mod cli;
 mod run;
 
 use std::fmt::Display;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,13 +34,13 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Command::Version => {
-            println!("vidimus {}", env!("CARGO_PKG_VERSION"));
+            say(&format!("vidimus {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
         Command::CheckConfig { config } => match Config::load(&config) {
             Ok(good) => {
-                println!("{}: good", config.display());
-                good.summary().iter().for_each(|line| println!("  {line}"));
+                say(&format!("{}: good", config.display()));
+                good.summary().iter().for_each(|line| say(&format!("  {line}")));
                 ExitCode::SUCCESS
             }
             Err(errors) => fail(FAILED, &errors),
@@ -88,7 +88,12 @@ fn ended<E: Display>(result: Result<(), E>) -> ExitCode {
     }
 }
 
+/// To whoever still reads: a closed pipe is no mistake.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn fail(code: u8, error: &dyn Display) -> ExitCode {
-    eprintln!("{error}");
+    let _ = writeln!(std::io::stderr(), "{error}");
     code.into()
 }

@@ -95,18 +95,51 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             "nothing",
         ),
         (instead(""), 4, "client_secret_file", "nothing"),
-        (instead("client_secret = \"\""), 6, "client_secret", "\"\""),
-        (instead("client_secret = 1"), 6, "client_secret", "the number 1"),
+        (instead("client_secret = \"\""), 6, "client_secret", "nothing"),
+        (
+            instead("client_secret = 12345"),
+            6,
+            "client_secret",
+            "something that is not text in quotes",
+        ),
+        (
+            more("client_key_id = \"k\""),
+            7,
+            "client_key_id",
+            "a setting that client_secret_basic does not use",
+        ),
+        (
+            more("auth = \"private_key_jwt\""),
+            6,
+            "client_secret",
+            "a setting that private_key_jwt does not use",
+        ),
+        (
+            more("client_key_algorithm = \"ES256\""),
+            7,
+            "client_key_algorithm",
+            "a setting that client_secret_basic does not use",
+        ),
         (
             instead("client_secret_env = \"VIDIMUS_NOT_THERE\""),
             6,
             "client_secret_env",
             "\"VIDIMUS_NOT_THERE\", which the environment does not have",
         ),
-        (instead("client_secret_file = \"/nonexistent\""), 4, "auth", "/nonexistent: No such file"),
-        (instead("client_secret_file = \"/dev/null\""), 4, "auth", "/dev/null: it is empty"),
+        (
+            instead("client_secret_file = \"/nonexistent\""),
+            6,
+            "client_secret_file",
+            "/nonexistent: No such file",
+        ),
+        (
+            instead("client_secret_file = \"/dev/null\""),
+            6,
+            "client_secret_file",
+            "/dev/null: it is empty",
+        ),
         (more("client_secret_env = \"X\""), 7, "client_secret_env", "a second secret"),
-        (more("auth = \"none\""), 4, "auth", "\"none\""),
+        (more("auth = \"none\""), 7, "auth", "\"none\""),
         (
             more("client_key_file = \"x\""),
             7,
@@ -132,8 +165,8 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             instead(&format!(
                 "auth = \"private_key_jwt\"\nclient_key_file = \"{pem}\"\nclient_key_algorithm = \"ES256\""
             )),
-            4,
-            "auth",
+            7,
+            "client_key_file",
             "no private key for ES256",
         ),
         (instead("auth = \"tls_client_auth\""), 4, "client_certificate_file", "nothing"),
@@ -147,8 +180,8 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             instead(&format!(
                 "auth = \"tls_client_auth\"\nclient_certificate_file = \"{pem}\"\nclient_key_file = \"{pem}\""
             )),
-            4,
-            "auth",
+            7,
+            "client_certificate_file",
             "there is no PEM certificate",
         ),
         (more("use_for = \"all\""), 7, "use_for", "\"all\""),

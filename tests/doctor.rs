@@ -164,9 +164,13 @@ async fn a_token_that_verifies_and_is_not_active_gets_the_likely_reason() {
     let config = configuration(issuer.issuer(), &asking(INTROSPECTOR.1), "");
     assert!(doctor(&config, Some(&full)).await.unwrap().is_good());
     for (token, said) in [
-        (keys[0].sign(&claims(&issuer, json!({ "typ": "ID" }))).unwrap(), "it is no JWT of any"),
+        (keys[0].sign(&claims(&issuer, json!({ "typ": "ID" }))).unwrap(), "not an access token"),
         (keys[0].sign(&claims(&issuer, json!({ "exp": 1 }))).unwrap(), "has expired"),
-        ("a.b.c".into(), "it is no JWT of any"),
+        ("a.b.c".into(), "the token is malformed"),
+        (
+            keys[0].sign(&claims(&issuer, json!({ "iss": "https://x" }))).unwrap(),
+            "issuer is not accepted",
+        ),
     ] {
         let found = troubles(&config, Some(&token)).await;
         assert!(found.iter().any(|(_, _, text)| text.contains(said)), "{found:?}");

@@ -34,7 +34,11 @@ impl Grant {
     /// introspection gave no other, this may be it.
     #[must_use]
     pub fn for_token(mut self, token: RawToken<'_>) -> Self {
-        let full = !self.introspected() || self.claims().form() == TokenForm::Regular;
+        let full = match self.claims().form() {
+            TokenForm::Regular => true,
+            TokenForm::Lightweight => false,
+            TokenForm::Unmarked => !self.introspected(),
+        };
         if self.policy.forward_jwt.is_some() && token.is_jws() && full {
             self.presented = Some(token.to_owned());
         }

@@ -100,6 +100,8 @@ pub enum ReplyError {
     Signature,
     /// It is about another token: something on the way mixes answers up.
     OtherToken,
+    /// The full JWT in it does not verify, or does not fit the claims beside it.
+    Jwt,
 }
 
 impl ReplyError {
@@ -109,6 +111,7 @@ impl ReplyError {
             Self::Malformed => "malformed",
             Self::Signature => "signature",
             Self::OtherToken => "other_token",
+            Self::Jwt => "jwt",
         }
     }
 }
@@ -122,6 +125,10 @@ impl fmt::Display for ReplyError {
             }
             Self::OtherToken => {
                 "its answer is about another token: something on the way mixes them up"
+            }
+            Self::Jwt => {
+                "the full JWT in its answer does not verify by the realm's keys and rules, or does not fit \
+                 the claims beside it (which algorithm does our client have for access tokens?)"
             }
         })
     }
@@ -205,7 +212,7 @@ pub fn introspected(
         return Err(ReplyError::OtherToken);
     }
     let key = presented.and_then(Verified::key);
-    Ok(active(answer, key, place, realm, now).unwrap_or_else(Introspected::Refused))
+    active(answer, key, place, realm, now)
 }
 
 /// An answer that says `active`, judged like a token's claims.
@@ -215,42 +222,60 @@ fn active(
     place: usize,
     realm: &Realm,
     now: UnixTime,
-) -> Result<Introspected, Denial> {
+) -> Result<Introspected, ReplyError> {
     let rules = realm.rules();
     let jwt = match answer.root().get("jwt") {
         None => None,
-        Some(jwt) => Some(RawToken::new(jwt.as_str().ok_or(Denial::ClaimMalformed)?).to_owned()),
+        Some(jwt) => Some(RawToken::new(jwt.as_str().ok_or(ReplyError::Jwt)?).to_owned()),
     };
-    let told = Claims::read_answer(answer)?;
-    if told.issuer() != &*rules.issuer {
-        return Err(Denial::Issuer);
+    let read_answer = || {
+        let told = Claims::read_answer(answer)?;
+        if told.issuer() != &*rules.issuer {
+            return Err(Denial::Issuer);
+        }
+        rules.check_times(&told, now).map(|()| told)
+    };
+    let told = match read_answer() {
+        Ok(told) => told,
+        Err(denial) => return Ok(Introspected::Refused(denial)),
+    };
+    match jwt {
+        None => Ok(Introspected::Active(Verified::told(place, key, told, None))),
+        Some(jwt) => full(jwt, told, key, place, realm, now),
     }
-    rules.check_times(&told, now)?;
-    let Some(jwt) = jwt else {
-        return Ok(Introspected::Active(Verified::told(place, key, told, None)));
-    };
+}
 
-    // Keycloak's `Accept: application/jwt`: the full token, verified like any other.
-    let (jws, claims) = read(jwt.as_raw(), ANSWER_LIMITS)?;
+/// Keycloak's `Accept: application/jwt`: the full token beside its claims, verified like any other. If it
+/// is not good, the realm's answer is not, whatever the token that was presented.
+fn full(
+    jwt: OwnedToken,
+    told: Claims,
+    key: Option<KeyId>,
+    place: usize,
+    realm: &Realm,
+    now: UnixTime,
+) -> Result<Introspected, ReplyError> {
+    let rules = realm.rules();
+    let bad = |_: Denial| ReplyError::Jwt;
+    let (jws, claims) = read(jwt.as_raw(), ANSWER_LIMITS).map_err(bad)?;
     if claims.issuer() != &*rules.issuer {
-        return Err(Denial::Issuer);
+        return Err(ReplyError::Jwt);
     }
-    match prove(jws, claims, place, realm, now)? {
+    match prove(jws, claims, place, realm, now).map_err(bad)? {
         Verification::Needs(lookup) => Ok(Introspected::Needs(lookup)),
         Verification::Verified(full) => {
             let key = key.or_else(|| full.key());
             let mut claims = full.into_claims();
             // Neither may be laxer than the other.
             if claims.confirmation != told.confirmation || claims.text("jti") != told.text("jti") {
-                return Err(Denial::ClaimMalformed);
+                return Err(ReplyError::Jwt);
             }
             claims.expires = claims.expires.min(told.expires);
             let keep = rules.introspection.as_ref().is_some_and(|rules| rules.keep_jwt);
             let jwt = keep.then_some(jwt);
             Ok(Introspected::Active(Verified::told(place, key, claims, jwt)))
         }
-        Verification::Reject { denial, .. } => Err(denial),
-        Verification::Introspect { .. } => Err(Denial::TokenMalformed),
+        Verification::Reject { .. } | Verification::Introspect { .. } => Err(ReplyError::Jwt),
     }
 }
 

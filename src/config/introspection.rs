@@ -26,8 +26,7 @@ pub(super) fn read(
         errors.push(place.error("nothing", allowed));
     }
     let client_id = client_id.map(|at| at.value).unwrap_or_default();
-    let place = section.here("auth");
-    let auth = client_auth(&mut section, errors);
+    let (auth, place) = client_auth(&mut section, errors).unzip();
 
     let mut rules = IntrospectionRules::new(&client_id);
     if let Some(list) = section.items::<Kind>("use_for", USE_FOR, errors) {
@@ -56,6 +55,7 @@ pub(super) fn read(
         section.text("endpoint", errors).and_then(|at| endpoint(&at, insecure_http, errors));
     section.end(errors);
     if errors.len() == before
+        && let Some(place) = place
         && let Err(reason) = check_credentials(&settings)
     {
         errors
@@ -64,107 +64,117 @@ pub(super) fn read(
     (rules, settings)
 }
 
-fn client_auth(section: &mut Section<'_>, errors: &mut Errors) -> Option<ClientAuth> {
+/// How our client proves itself, and the key of the file or variable that it does so with.
+fn client_auth(section: &mut Section<'_>, errors: &mut Errors) -> Option<(ClientAuth, At<()>)> {
+    const SECRETS: &str = "client_secret_file, client_secret_env or client_secret";
+    let before = errors.len();
     let way = section.text("auth", errors);
-    let name = way.as_ref().map_or("client_secret_basic", |at| at.value.as_str());
+    let way = way.unwrap_or_else(|| section.here("auth").with(BASIC.to_owned()));
     let secret = secret(section, errors);
-    let algorithm = section.text("client_key_algorithm", errors);
-    let algorithm = algorithm.and_then(|at| {
-        at.parse::<Algorithm>(&Algorithm::ALL.map(Algorithm::name).join(", "), errors)
-    });
-    let key_id = section.text("client_key_id", errors).map(|at| at.value);
     let key_file = section.text("client_key_file", errors);
+    let algorithm = section.text("client_key_algorithm", errors);
+    let key_id = section.text("client_key_id", errors);
     let certificate_file = section.text("client_certificate_file", errors);
-    let here = |key: &str| section.here(key);
-    let (key, certificate) = (here("client_key_file"), here("client_certificate_file"));
-    let missing = |place: At<()>, what: &str| place.error("nothing", format!("{what}, for {name}"));
 
-    let unused = |errors: &mut Errors, given: &Option<At<String>>, why: &str| {
-        if let Some(given) = given {
-            errors.push(given.error(format_args!("a setting that {name} does not use"), why));
+    let place = |given: &Option<At<String>>| given.as_ref().map(At::place);
+    let given = [
+        (secret.as_ref().map(|(_, at)| at.clone()), &[BASIC, POST][..]),
+        (place(&key_file), &[KEY, TLS]),
+        (place(&algorithm), &[KEY]),
+        (place(&key_id), &[KEY]),
+        (place(&certificate_file), &[TLS]),
+    ];
+    let name = way.value.as_str();
+    for (at, ways) in given.iter().filter_map(|(at, ways)| Some((at.as_ref()?, ways))) {
+        if [BASIC, POST, KEY, TLS].contains(&name) && !ways.contains(&name) {
+            let found = format!("a setting that {name} does not use");
+            errors.push(at.error(found, format!("nothing; or auth = {:?}", ways.join("\" or \""))));
         }
+    }
+    let algorithms = || Algorithm::ALL.map(Algorithm::name).join(", ");
+    let algorithm = algorithm.map(|at| at.parse::<Algorithm>(&algorithms(), errors));
+    let section: &Section<'_> = section;
+    let mut missing = |key: &str, what: &str| {
+        if errors.len() == before {
+            let allowed = format!("{what}, for {name}");
+            errors.push(section.here(key).error("nothing", allowed));
+        }
+        None
     };
     match name {
-        "client_secret_basic" | "client_secret_post" => {
-            let why = "nothing; or auth = \"private_key_jwt\" or \"tls_client_auth\"";
-            unused(errors, &key_file, why);
-            unused(errors, &certificate_file, why);
-            let secret = secret.or_else(|| {
-                if !errors.iter().any(|error| error.path.contains("client_secret")) {
-                    let keys = "client_secret_file, client_secret_env or client_secret";
-                    errors.push(missing(here("client_secret_file"), keys));
-                }
-                None
-            })?;
-            Some(match name {
-                "client_secret_basic" => ClientAuth::Basic(secret),
-                _ => ClientAuth::Post(secret),
-            })
+        BASIC | POST => {
+            let Some((secret, at)) = secret else { return missing("client_secret_file", SECRETS) };
+            Some((
+                if name == BASIC { ClientAuth::Basic(secret) } else { ClientAuth::Post(secret) },
+                at,
+            ))
         }
-        "private_key_jwt" => {
-            unused(errors, &certificate_file, "nothing; or auth = \"tls_client_auth\"");
+        KEY => {
             let Some(file) = key_file else {
-                errors.push(missing(key, "a file with our private key (PKCS #8, PEM)"));
-                return None;
+                return missing("client_key_file", "a file with our private key (PKCS #8, PEM)");
             };
             let Some(algorithm) = algorithm else {
-                if !errors.iter().any(|error| error.path.ends_with("client_key_algorithm")) {
-                    let names = Algorithm::ALL.map(Algorithm::name).join(", ");
-                    errors.push(missing(here("client_key_algorithm"), &names));
-                }
-                return None;
+                return missing("client_key_algorithm", &algorithms());
             };
-            Some(ClientAuth::PrivateKey { file: file.value.into(), algorithm, key_id })
+            let (at, key_id) = (file.place(), key_id.map(|at| at.value));
+            Some((
+                ClientAuth::PrivateKey { file: file.value.into(), algorithm: algorithm?, key_id },
+                at,
+            ))
         }
-        "tls_client_auth" => match (certificate_file, key_file) {
-            (Some(certificate), Some(key)) => Some(ClientAuth::Tls {
-                certificate_file: certificate.value.into(),
-                key_file: key.value.into(),
-            }),
-            (None, _) => {
-                errors.push(missing(certificate, "a file with our certificate (PEM)"));
-                None
-            }
-            (_, None) => {
-                errors.push(missing(key, "a file with our private key (PEM)"));
-                None
-            }
-        },
+        TLS => {
+            let Some(certificate) = certificate_file else {
+                return missing("client_certificate_file", "a file with our certificate (PEM)");
+            };
+            let Some(key) = key_file else {
+                return missing("client_key_file", "a file with our private key (PEM)");
+            };
+            let at = certificate.place();
+            let (certificate_file, key_file) = (certificate.value.into(), key.value.into());
+            Some((ClientAuth::Tls { certificate_file, key_file }, at))
+        }
         other => {
-            errors.push(here("auth").error(format_args!("{other:?}"), WAYS));
+            errors.push(way.error(format_args!("{other:?}"), WAYS));
             None
         }
     }
 }
 
+const BASIC: &str = "client_secret_basic";
+const POST: &str = "client_secret_post";
+const KEY: &str = "private_key_jwt";
+const TLS: &str = "tls_client_auth";
+
 /// By value, from a file or from the environment: one of them.
-fn secret(section: &mut Section<'_>, errors: &mut Errors) -> Option<SecretSource> {
-    const SECRET: &str = "the client's secret; in a file, rather: client_secret_file";
-    let value = section.text_like("client_secret", SECRET, errors);
+fn secret(section: &mut Section<'_>, errors: &mut Errors) -> Option<(SecretSource, At<()>)> {
+    const SECRET: &str = "the client's secret in quotes; rather in a file: client_secret_file";
+    let value = section.secret("client_secret", SECRET, errors);
     let file = section.text("client_secret_file", errors);
     let variable = section.text("client_secret_env", errors);
-    let given: Vec<&At<String>> = [&value, &file, &variable].into_iter().flatten().collect();
-    if let [first, second, ..] = &*given {
-        errors.push(second.error(format_args!("a second secret beside {}", first.path), "one"));
-        return None;
-    }
-    if let Some(at) = variable {
-        return match std::env::var(&at.value) {
-            Ok(secret) if !secret.is_empty() => Some(SecretSource::Value(Secret::new(&secret))),
+    let given: Vec<At<()>> =
+        [&value, &file, &variable].into_iter().flatten().map(At::place).collect();
+    let at = match &*given {
+        [] => return None,
+        [at] => at.clone(),
+        [first, second, ..] => {
+            errors.push(second.error(format_args!("a second secret beside {}", first.path), "one"));
+            return None;
+        }
+    };
+    if let Some(variable) = variable {
+        return match std::env::var(&variable.value) {
+            Ok(secret) if !secret.is_empty() => {
+                Some((SecretSource::Value(Secret::new(&secret)), at))
+            }
             _ => {
-                let found = format!("{:?}, which the environment does not have", at.value);
+                let found = format!("{:?}, which the environment does not have", variable.value);
                 errors.push(at.error(found, "a variable that holds the secret"));
                 None
             }
         };
     }
-    if let Some(at) = &value
-        && at.value.is_empty()
-    {
-        errors.push(at.error("\"\"", SECRET));
-    }
     let value = value.map(|at| SecretSource::Value(Secret::new(&at.value)));
-    value.or_else(|| file.map(|at| SecretSource::File(at.value.into())))
+    value.or_else(|| file.map(|at| SecretSource::File(at.value.into()))).map(|secret| (secret, at))
 }
 
 fn endpoint(at: &At<String>, insecure_http: bool, errors: &mut Errors) -> Option<Url> {

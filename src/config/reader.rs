@@ -124,6 +124,27 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A secret: whatever stands there, it is not repeated.
+    pub(super) fn secret(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        errors: &mut Errors,
+    ) -> Option<At<String>> {
+        let at = self.take(key)?;
+        match &at.value {
+            DeValue::String(text) if !text.is_empty() => Some(at.with(text.to_string())),
+            DeValue::String(_) => {
+                errors.push(at.error("nothing", allowed));
+                None
+            }
+            _ => {
+                errors.push(at.error("something that is not text in quotes", allowed));
+                None
+            }
+        }
+    }
+
     pub(super) fn flag(&mut self, key: &'static str, errors: &mut Errors) -> bool {
         let Some(at) = self.take(key) else { return false };
         match at.value {
@@ -351,7 +372,12 @@ impl<'a> Section<'a> {
 }
 
 impl<T> At<T> {
-    fn with<U>(&self, value: U) -> At<U> {
+    /// The place alone.
+    pub(super) fn place(&self) -> At<()> {
+        self.with(())
+    }
+
+    pub(super) fn with<U>(&self, value: U) -> At<U> {
         At { value, path: self.path.clone(), line: self.line }
     }
 }

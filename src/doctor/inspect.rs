@@ -222,6 +222,7 @@ impl<'a> Case<'a> {
         presented: Option<&Verified>,
     ) -> Result<Verified, Denial> {
         let reply = patient.probe.introspect(&self.token.to_owned()).await.map_err(|error| {
+            self.introspection = Some("asked in vain".into());
             self.trouble.push((error.error.to_string(), for_error(&error.error)));
             Denial::IntrospectionUnavailable
         })?;
@@ -232,14 +233,21 @@ impl<'a> Case<'a> {
                 self.claims = serde_json::to_value(told.claims().all()).ok();
                 Ok(told)
             }
-            Ok(Introspected::Inactive) => Err(Denial::Inactive),
+            Ok(Introspected::Inactive) => {
+                self.introspection = Some("the realm was asked".into());
+                Err(Denial::Inactive)
+            }
             Ok(Introspected::Refused(denial)) => {
                 let why = denial.answer().description;
                 self.introspection = Some(format!("the realm calls it active, yet {why}"));
                 Err(denial)
             }
-            Ok(Introspected::Needs(_)) => Err(Denial::KeyUnknown),
-            Err(why) => {
+            other => {
+                let why = match other {
+                    Err(why) => why,
+                    Ok(_) => "its answer is signed with a key that it does not publish".into(),
+                };
+                self.introspection = Some("asked in vain".into());
                 self.trouble.push((why, "see `vidimus doctor`"));
                 Err(Denial::IntrospectionUnavailable)
             }
@@ -359,7 +367,7 @@ impl<'a> Case<'a> {
                 format!("{}{}{}leeway {leeway} s", at("exp"), at("nbf"), at("iat"))
             }
             Rule::Key => format!("kid {}", head("kid")),
-            Rule::Signature => "by that key".into(),
+            Rule::Signature => format!("{} by the key {}", head("alg"), head("kid")),
             Rule::Binding => match self.claims.as_ref().is_some_and(|c| c.get("cnf").is_some()) {
                 true => "bound to a key (cnf)".into(),
                 false => "none".into(),

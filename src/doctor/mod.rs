@@ -13,8 +13,8 @@ pub use inspect::inspect;
 pub use report::{Finding, Grade, Report};
 
 use crate::check::{
-    Introspected, Limits, OwnedToken, Policy, RawToken, Realms, Reply, SameIssuer, TokenForm,
-    Verification, Verified, introspected, verify,
+    Denial, Introspected, Key, Limits, OwnedToken, Policy, RawToken, Realms, Reply, SameIssuer,
+    TokenForm, Verification, Verified, introspected, verify,
 };
 use crate::config::Config;
 use crate::gate::{Live, Rules, SystemClock};
@@ -31,21 +31,28 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// If a file that the configuration names cannot be used.
 pub async fn doctor(config: &Config, token: Option<&str>) -> Result<Report, Error> {
     let mut report = Report::default();
-    let mut seen = false;
+    let (mut seen, mut why) = (false, None);
     for place in 0..config.rules.realms.len() {
         let mut patient = Patient::new(config, place)?;
         report.title(format!("realm {}: {}", patient.name(), patient.issuer()));
         patient.examine(&mut report).await;
         if let Some(token) = token.map(RawToken::new) {
-            seen |= patient.examine_token(token, &mut report).await;
+            match patient.examine_token(token, &mut report).await {
+                Ok(()) => seen = true,
+                // Of another realm, perhaps; what else is wrong with it is told in the end.
+                Err(denial) => why = why.filter(|why| specific(*why)).or(Some(denial)),
+            }
         }
     }
-    if token.is_some() && !seen {
+    if let Some(denial) = why.filter(|_| !seen) {
         report.title("the token".into());
-        let what = "it is no JWT of any of these realms, and none introspects opaque tokens";
-        report.bad("token", what.into(), "`vidimus inspect` says what is wrong with it".into());
+        report.bad("token", denial.answer().description.into(), remedy::for_denial(denial).into());
     }
     Ok(report)
+}
+
+fn specific(denial: Denial) -> bool {
+    !matches!(denial, Denial::Issuer | Denial::Opaque)
 }
 
 /// One realm, and how to ask it.
@@ -91,7 +98,7 @@ impl Patient {
         match self.probe.keys().await {
             Err(error) => report.failed("keys", &error, for_error(&error.error)),
             Ok(keys) => {
-                let usable: Vec<_> = keys.keys().iter().map(|key| format!("{key:?}")).collect();
+                let usable: Vec<_> = keys.keys().iter().map(named).collect();
                 report.good("keys", format!("usable: {}", usable.join(", ")));
                 for skipped in keys.skipped() {
                     let kid = skipped.kid.as_deref().unwrap_or("without kid");
@@ -100,12 +107,11 @@ impl Patient {
                         format!("not used: {} ({})", report::shown(kid), skipped.reason),
                     );
                 }
-                let unusable =
-                    |key: &&crate::check::Key| !self.rules.algorithms.contains(&key.algorithm());
+                let unusable = |key: &&Key| !self.rules.algorithms.contains(&key.algorithm());
                 for key in keys.keys().iter().filter(unusable) {
                     report.note(
                         "keys",
-                        format!("{key:?}: tokens that it signs are refused"),
+                        format!("{}: tokens that it signs are refused", named(key)),
                         "put its algorithm into `algorithms` if clients of yours use it".into(),
                     );
                 }
@@ -146,7 +152,7 @@ impl Patient {
             return report.note(
                 "audience",
                 format!("cannot tell whether the realm wants {client} in `aud`: the client gets no token of its own"),
-                "give doctor a token of one of your users: vidimus doctor -c FILE TOKEN".into(),
+                "give doctor a token of one of your users: vidimus doctor -c FILE - <TOKEN_FILE".into(),
             );
         };
         match self.ask(&token, None).await {
@@ -158,7 +164,7 @@ impl Patient {
                 ),
                 format!(
                     "the clients whose tokens are introspected need an audience mapper for {client}; try \
-                     one of their tokens: vidimus doctor -c FILE TOKEN"
+                     one of their tokens: vidimus doctor -c FILE - <TOKEN_FILE"
                 ),
             ),
             Ok(_) => report.good("audience", format!("a token of {client}'s own is active")),
@@ -166,8 +172,12 @@ impl Patient {
         }
     }
 
-    /// True if the token is this realm's, or may be.
-    async fn examine_token(&mut self, token: RawToken<'_>, report: &mut Report) -> bool {
+    /// What the realm makes of a token; or why it is none of the realm's.
+    async fn examine_token(
+        &mut self,
+        token: RawToken<'_>,
+        report: &mut Report,
+    ) -> Result<(), Denial> {
         let mut policy = Policy::new("doctor", vec![0]);
         policy.introspect_realm = Some(0);
         let limits = Limits { token: 1024 * 1024 };
@@ -178,16 +188,16 @@ impl Patient {
                 Some(verified)
             }
             Verification::Introspect { .. } => None,
-            Verification::Reject { realm: None, .. } => return false,
+            Verification::Reject { realm: None, denial } => return Err(denial),
             Verification::Reject { denial, .. } => {
                 let (what, cure) = (denial.answer().description, remedy::for_denial(denial));
                 report.bad("token", what.into(), cure.into());
-                return true;
+                return Ok(());
             }
             Verification::Needs(_) => {
                 let what = "the realm does not publish the key that its header names";
                 report.bad("token", what.into(), String::new());
-                return true;
+                return Ok(());
             }
         };
         let regular = |verified: &Verified| verified.claims().form() == TokenForm::Regular;
@@ -197,7 +207,7 @@ impl Patient {
         } else if self.introspects {
             self.examine_answer(&token.to_owned(), presented.as_ref(), report).await;
         }
-        true
+        Ok(())
     }
 
     async fn examine_answer(
@@ -291,6 +301,10 @@ impl Patient {
     fn client(&self) -> &str {
         self.rules.introspection.as_ref().map_or("", |rules| &rules.client_id)
     }
+}
+
+fn named(key: &Key) -> String {
+    format!("{} {}", key.algorithm().name(), report::shown(key.kid()))
 }
 
 /// A token that no issuer has issued.

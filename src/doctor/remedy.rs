@@ -59,12 +59,12 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
              called, set Keycloak's option `hostname`"
         }
         Denial::Opaque => {
-            "add [realm.introspection] to the realm that issued it; with several such realms, \
-             `introspect_realm` to the policy"
+            "add [realm.introspection] to the realm that issued it, with \"opaque\" in `use_for`; if several \
+             realms of the policy have it, `introspect_realm` to the policy"
         }
         Denial::Inactive => {
-            "its session has ended, or the realm misses our client in its audience: `vidimus doctor -c FILE \
-             TOKEN` tells more"
+            "its session has ended, or the realm misses our client in its audience: `vidimus doctor -c FILE - \
+             <TOKEN_FILE` tells more"
         }
         Denial::TokenType => "send the access token, not the ID or refresh token",
         Denial::AlgorithmForbidden => {

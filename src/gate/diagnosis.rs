@@ -1,6 +1,6 @@
 //! Why a realm calls a token inactive that verifies: counted, and told once a minute.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ struct Seen {
     inactive: u64,
     last_active: Option<Duration>,
     last_told: Option<Duration>,
+    unusable: BTreeMap<&'static str, u64>,
     last_unusable: Option<Duration>,
 }
 
@@ -60,9 +61,14 @@ impl Diagnosis {
     pub(super) fn unusable(&self, realm: &RealmRules, error: ReplyError, now: Duration) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = all.entry(Arc::clone(&realm.name)).or_default();
+        *seen.unusable.entry(error.label()).or_default() += 1;
         if seldom(&mut seen.last_unusable, now) {
             let (realm, reason) = (&*realm.name, error.label());
-            tracing::warn!(realm, reason, "cannot use the answer of introspection: {error}");
+            tracing::warn!(
+                realm,
+                reason,
+                "cannot use the answer of introspection: {error}; the token is answered with 503"
+            );
         }
     }
 
@@ -70,6 +76,22 @@ impl Diagnosis {
     pub(super) fn inactive(&self) -> Vec<(Arc<str>, u64)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(realm, seen)| (Arc::clone(realm), seen.inactive)).collect()
+    }
+}
+
+impl Diagnosis {
+    /// How many answers came well and could not be used, by realm and reason.
+    pub(super) fn unusable_answers(&self) -> Vec<(Arc<str>, &'static str, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(realm, seen): (&Arc<str>, &Seen)| {
+            let counts: Vec<_> = seen
+                .unusable
+                .iter()
+                .map(|(why, count)| (Arc::clone(realm), *why, *count))
+                .collect();
+            counts
+        };
+        all.iter().flat_map(of).collect()
     }
 }
 

@@ -13,7 +13,8 @@ use super::diagnosis::Diagnosis;
 use super::snapshot::Version;
 use super::{Live, Refresh, Source};
 use crate::check::{
-    Denial, Introspected, IntrospectionRules, OwnedToken, RealmRules, Reply, Verified, introspected,
+    Denial, Introspected, IntrospectionRules, OwnedToken, RealmRules, Reply, ReplyError, Verified,
+    introspected,
 };
 
 /// As many requests wait for answers, all tokens together; each holds its headers in memory. More are
@@ -97,8 +98,11 @@ impl Introspections {
             Introspected::Active(verified) => (Ok(Arc::new(verified)), question.rules.cache_ttl),
             Introspected::Inactive => (Err(Denial::Inactive), question.rules.inactive_ttl),
             Introspected::Refused(denial) => (Err(denial), question.rules.inactive_ttl),
-            Introspected::Needs(lookup) if lookup.has_keys => return Err(Denial::KeyUnknown),
-            Introspected::Needs(_) => return Err(Denial::KeysUnavailable),
+            Introspected::Needs(_) => {
+                // Signed with a key that the realm does not publish: its own fault again.
+                self.diagnosis.unusable(&question.realm, ReplyError::Signature, asked);
+                return Err(Denial::IntrospectionUnavailable);
+            }
         };
         if self.live.load().version.rules != question.version.rules {
             return Err(Denial::IntrospectionUnavailable); // asked by rules that are gone

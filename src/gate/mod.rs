@@ -15,7 +15,7 @@ mod source;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -67,8 +67,9 @@ impl Gate {
             match missing.what {
                 What::Keys(ref lookup) if learnt.refresh.is_none() => {
                     let issuer = &missing.realm.issuer;
-                    let refresh = self.0.source.refresh(issuer, &lookup.kid, lookup.has_keys).await;
-                    learnt.refresh = Some(refresh);
+                    let refresh = self.0.source.refresh(issuer, &lookup.kid, lookup.has_keys);
+                    let refresh = timeout_at(deadline, refresh).await;
+                    learnt.refresh = Some(refresh.unwrap_or(Refresh::Unreachable));
                 }
                 What::Answer(question) if learnt.answer.is_none() => {
                     let (known, rules) = (question.known, question.version.rules);
@@ -88,6 +89,11 @@ impl Gate {
     /// How many tokens that verify were called not active, by the realm's name.
     pub fn verified_inactive(&self) -> Vec<(Arc<str>, u64)> {
         self.0.introspections.diagnosis.inactive()
+    }
+
+    /// How many answers about tokens came well and could not be used, by the realm's name and reason.
+    pub fn unusable_answers(&self) -> Vec<(Arc<str>, &'static str, u64)> {
+        self.0.introspections.diagnosis.unusable_answers()
     }
 
     /// The state it judges by.

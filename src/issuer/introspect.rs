@@ -277,8 +277,8 @@ impl Introspector {
             tracing::warn!(
                 realm = &*self.realm.settings.name,
                 reason = label,
-                "cannot introspect: {failure}; the realm's opaque and lightweight tokens are answered \
-                 with 503, all others as ever"
+                "cannot introspect: {failure}; tokens that the realm must be asked about are answered with \
+                 503, all others as ever"
             );
         }
     }

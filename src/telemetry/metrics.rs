@@ -38,6 +38,7 @@ pub struct Metrics {
     introspections_in_flight: IntGaugeVec,
     introspection_breaker_open: IntGaugeVec,
     introspection_verified_inactive: IntCounterVec,
+    introspection_unusable: IntCounterVec,
     introspection_cache_hits: IntCounter,
     /// One scrape at a time: some series are brought up to date by it.
     scraping: Mutex<()>,
@@ -116,6 +117,13 @@ impl Metrics {
                 ),
                 &["realm"],
             ))?,
+            introspection_unusable: keep.add(IntCounterVec::new(
+                Opts::new(
+                    "vidimus_introspection_unusable_total",
+                    "Answers that came well and could not be used.",
+                ),
+                &["realm", "reason"],
+            ))?,
             introspection_cache_hits: keep
                 .add(IntCounter::new("vidimus_introspection_cache_hits", "Answers used again."))?,
             registry,
@@ -188,6 +196,7 @@ impl Metrics {
         self.introspections_in_flight.reset();
         self.introspection_breaker_open.reset();
         self.introspection_verified_inactive.reset();
+        self.introspection_unusable.reset();
         for (realm, stats) in realms {
             let name: &[&str] = &[realm];
             for (outcome, count) in &stats.outcomes {
@@ -200,6 +209,9 @@ impl Metrics {
         }
         for (realm, count) in gate.verified_inactive() {
             self.introspection_verified_inactive.with_label_values(&[&*realm]).inc_by(count);
+        }
+        for (realm, reason, count) in gate.unusable_answers() {
+            self.introspection_unusable.with_label_values(&[&*realm, reason]).inc_by(count);
         }
         let mut family = MetricFamily::default();
         family.set_name("vidimus_introspection_seconds".into());
