@@ -68,6 +68,10 @@ pub(super) struct Trust {
 /// Files are looked at again after this time, and at once when the realm refuses us.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// That they cannot be used is told once in so long. They are looked at all the same: a file may have
+/// been seen half written, or one of two that belong together before the other.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long an assertion is good. Keycloak accepts up to 60 s.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(30);
 
@@ -77,7 +81,13 @@ pub(super) struct Credentials {
     issuer: Arc<str>,
     trust: Trust,
     ready: ArcSwap<Ready>,
-    looked: Mutex<Instant>,
+    looked: Mutex<Looked>,
+}
+
+/// When the files were looked at last, and when it was told that they cannot be used.
+struct Looked {
+    at: Instant,
+    told: Option<Instant>,
 }
 
 /// Credentials that can be used.
@@ -108,7 +118,7 @@ impl Credentials {
             issuer,
             trust,
             ready: ArcSwap::from_pointee(ready),
-            looked: Mutex::new(Instant::now()),
+            looked: Mutex::new(Looked { at: Instant::now(), told: None }),
         })
     }
 
@@ -116,50 +126,58 @@ impl Credentials {
     pub(super) async fn now(self: &Arc<Self>) -> Arc<Ready> {
         let due = {
             let mut looked = self.looked();
-            let due = looked.elapsed() >= LOOK_AGAIN && !self.settings.auth.files().is_empty();
+            let due = looked.at.elapsed() >= LOOK_AGAIN && !self.settings.auth.files().is_empty();
             if due {
-                *looked = Instant::now(); // only one looks
+                looked.at = Instant::now(); // only one looks
             }
             due
         };
         if due {
-            self.look_again().await;
+            self.read_again().await;
         }
         self.ready.load_full()
     }
 
-    /// Reads the files again. True if other credentials were found and can be used.
-    pub(super) async fn look_again(self: &Arc<Self>) -> bool {
+    /// The realm refuses these. True if there are others meanwhile: the files are read again, unless
+    /// somebody else has just done so.
+    pub(super) async fn have_changed(self: &Arc<Self>, refused: &Arc<Ready>) -> bool {
+        let changed = || !Arc::ptr_eq(&self.ready.load(), refused);
+        if !changed() {
+            self.read_again().await;
+        }
+        changed()
+    }
+
+    async fn read_again(self: &Arc<Self>) {
         let credentials = Arc::clone(self);
-        let found = tokio::task::spawn_blocking(move || credentials.read_again()).await;
-        *self.looked() = Instant::now();
-        match found {
-            Ok(Ok(changed)) => changed,
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    issuer = &*self.issuer,
-                    "cannot read the client's credentials again, the last ones stay in use: {error}"
-                );
-                *self.looked() += Duration::from_secs(59); // told once a minute
-                false
-            }
-            Err(_) => false, // the runtime ends
+        let read = tokio::task::spawn_blocking(move || credentials.take_over()).await;
+        let now = Instant::now();
+        let mut looked = self.looked();
+        looked.at = now;
+        if let Ok(Err(error)) = read
+            && looked.told.is_none_or(|then| now.duration_since(then) >= TELL_AGAIN)
+        {
+            looked.told = Some(now);
+            drop(looked);
+            tracing::warn!(
+                issuer = &*self.issuer,
+                "cannot read the client's credentials again, the last ones stay in use: {error}"
+            );
         }
     }
 
-    fn read_again(&self) -> Result<bool, String> {
+    fn take_over(&self) -> Result<(), String> {
         let ready = self.ready.load_full();
         let files = read_all(&self.settings.auth)?;
-        if files == ready.files {
-            return Ok(false);
+        if files != ready.files {
+            let fresh = Ready::of(&self.settings, &self.trust, &ready.client, files)?;
+            self.ready.store(Arc::new(fresh));
+            tracing::info!(issuer = &*self.issuer, "the client's credentials have changed");
         }
-        let fresh = Ready::of(&self.settings, &self.trust, &ready.client, files)?;
-        self.ready.store(Arc::new(fresh));
-        tracing::info!(issuer = &*self.issuer, "the client's credentials have changed");
-        Ok(true)
+        Ok(())
     }
 
-    fn looked(&self) -> MutexGuard<'_, Instant> {
+    fn looked(&self) -> MutexGuard<'_, Looked> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -170,7 +170,7 @@ impl Introspector {
                 // The secret may have been rotated this very second.
                 FetchError::Credentials(..) if !read_again => {
                     read_again = true;
-                    if !self.credentials.look_again().await {
+                    if !self.credentials.have_changed(&ready).await {
                         return Err(error.at(&url));
                     }
                 }
