@@ -91,8 +91,11 @@ fn read(body: Vec<u8>, settings: &IssuerSettings) -> Result<Metadata, FetchError
         let url = Url::parse(text.ok_or(Unusable::Missing)?).map_err(|_| Unusable::NoUrl)?;
         let plain = url.username().is_empty() && url.password().is_none();
         let url = inside(url, settings);
-        check_secure(&url, settings.insecure_http).map_err(|_| Unusable::Insecure)?;
-        if plain { Ok(url) } else { Err(Unusable::NoUrl) }
+        match check_secure(&url, settings.insecure_http) {
+            Ok(()) if plain => Ok(url),
+            Err(FetchError::Insecure) => Err(Unusable::Insecure),
+            Ok(()) | Err(_) => Err(Unusable::NoUrl),
+        }
     };
     let aliases = metadata.root().get("mtls_endpoint_aliases");
     let alias = aliases.and_then(|aliases| aliases.get("introspection_endpoint")?.as_str());

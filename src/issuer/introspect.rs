@@ -16,7 +16,7 @@ use url::form_urlencoded::Serializer;
 use super::breaker::Breaker;
 use super::client_auth::{ClientAuth, Credentials, Ready, Trust};
 use super::discovery::Endpoint;
-use super::http::{broken, check_status, content_type, whole_body};
+use super::http::{broken, check_secure, check_status, content_type, whole_body};
 use super::jwks::Realm;
 use super::stats::{IntrospectionStats, Stats};
 use super::{Failure, FetchError};
@@ -191,6 +191,8 @@ impl Introspector {
         let found = self.realm.endpoint();
         let signs = found.as_ref().as_ref().is_some_and(|found| found.signs);
         if let Some(url) = &self.settings.endpoint {
+            let insecure_http = self.realm.settings.insecure_http;
+            check_secure(url, insecure_http).map_err(|error| error.at(url))?;
             return Ok(Endpoint { url: url.clone(), signs });
         }
         match &*found {
