@@ -175,8 +175,8 @@ impl Introspector {
                     }
                 }
                 FetchError::Connect(_) => match retries.next() {
-                    Some(pause) => sleep(*pause).await,
-                    None => return Err(error.at(&url)),
+                    Some(pause) if Instant::now() + *pause < deadline => sleep(*pause).await,
+                    _ => return Err(error.at(&url)), // what broke, not that time is up
                 },
                 _ => return Err(error.at(&url)),
             }
