@@ -85,6 +85,14 @@ impl IssuerSettings {
     fn asked(&self) -> Option<Url> {
         self.fetch_base.clone().or_else(|| Url::parse(&self.issuer).ok())
     }
+
+    /// Whether the same issuer is asked for its metadata in the same way.
+    fn asks_like(&self, other: &Self) -> bool {
+        self.issuer == other.issuer
+            && self.fetch_base == other.fetch_base
+            && self.ca_file == other.ca_file
+            && self.insecure_http == other.insecure_http
+    }
 }
 
 /// A client for an issuer could not be built: its `ca_file`, or a part of our credentials, is unusable.
@@ -152,6 +160,12 @@ impl Issuers {
                 Some(running) if stays(&running) => running.clone(),
                 other => {
                     let counted = other.map(|old| old.realm.outcomes()).unwrap_or_default();
+                    // Where it answers is believed if it would be told in the same way now.
+                    let alike = |old: &&Running| {
+                        old.trusted == trusted && old.realm.settings.asks_like(&settings)
+                    };
+                    let endpoints = other.filter(alike).map(|old| old.realm.endpoint());
+                    let endpoints = endpoints.and_then(|endpoints| (*endpoints).clone());
                     let host = settings
                         .asked()
                         .map_or_else(String::new, |url| url.origin().ascii_serialization());
@@ -159,6 +173,9 @@ impl Issuers {
                         slots.entry(host).or_insert_with(|| Arc::new(Semaphore::new(MAX_FETCHES)));
                     let introspection = settings.introspection.clone();
                     let realm = Arc::new(Realm::new(settings, counted));
+                    if let Some(endpoints) = endpoints {
+                        realm.know(endpoints);
+                    }
                     let introspector = introspection.zip(credentials).map(|(settings, proof)| {
                         let before = other.and_then(|old| old.introspector.as_ref());
                         let counted = before.map(|old| old.counted()).unwrap_or_default();
