@@ -118,6 +118,11 @@ impl Introspector {
         })
     }
 
+    /// Whether the metadata, or our settings, say where to ask.
+    pub(super) fn knows_where(&self) -> bool {
+        self.settings.endpoint.is_some() || self.realm.endpoint().is_some()
+    }
+
     /// The same without counting or logging what fails.
     pub(super) async fn try_ask(&self, token: &OwnedToken) -> Result<Reply, Failure> {
         self.within(token, Instant::now() + self.settings.timeout).await
@@ -185,7 +190,7 @@ impl Introspector {
 
     /// Where to ask. At start the metadata may not have been read yet: then they are waited for.
     pub(super) async fn endpoint(&self) -> Result<Endpoint, Failure> {
-        if self.realm.endpoint().is_none() && self.settings.endpoint.is_none() {
+        if !self.knows_where() {
             self.realm.refresh("", false).await;
         }
         let found = self.realm.endpoint();

@@ -248,9 +248,22 @@ impl Source for Issuers {
         issuer: &str,
         token: OwnedToken,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
-        let running = self.realms.load();
-        let introspector = running.get(issuer).and_then(|running| running.introspector.clone());
-        Box::pin(async move { introspector.ok_or(NoReply)?.ask(&token).await })
+        let issuer = issuer.to_owned();
+        let introspector = move || self.realms.load().get(&*issuer)?.introspector.clone();
+        Box::pin(async move {
+            let mut asked = introspector().ok_or(NoReply)?;
+            loop {
+                let answer = asked.ask(&token).await;
+                if answer.is_ok() || asked.knows_where() {
+                    return answer;
+                }
+                match introspector() {
+                    // Replaced before it knew where to ask: the new one goes on.
+                    Some(now) if !Arc::ptr_eq(&now, &asked) => asked = now,
+                    _ => return answer,
+                }
+            }
+        })
     }
 }
 
