@@ -38,7 +38,7 @@ impl<'a> RawToken<'a> {
     }
 
     /// Whether it has the shape of a JWS.
-    pub(super) fn is_jws(self) -> bool {
+    pub fn is_jws(self) -> bool {
         self.0.matches('.').count() == 2
     }
 

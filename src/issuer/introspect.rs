@@ -241,9 +241,11 @@ impl Introspector {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
         ) {
             let body = whole_body(answer, limit).await?;
-            // Keycloak's word for a token that it cannot even read.
-            let unread =
-                status == StatusCode::BAD_REQUEST && has(&body, "Failed to introspect token");
+            // Keycloak's word for a token that it cannot even read; but also for troubles of its own,
+            // such as a database that is away. It can read a JWT that verifies.
+            let unread = status == StatusCode::BAD_REQUEST
+                && !token.as_raw().is_jws()
+                && has(&body, "Failed to introspect token");
             return if unread { Ok(Reply::Inactive) } else { Err(refusal(status, body)) };
         }
         check_status(status)?;
