@@ -42,6 +42,7 @@ impl Source for NoSource {
         &self,
         _: &str,
         _: OwnedToken,
+        _: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
         Box::pin(std::future::ready(Err(NoReply)))
     }

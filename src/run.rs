@@ -2,9 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinHandle, spawn_blocking};
 use vidimus::config::{Config, ConfigErrors};
 use vidimus::demo::{Addresses, Demo, DemoError};
 use vidimus::doctor;
@@ -15,7 +17,7 @@ type Loaded = Result<Config, ConfigErrors>;
 /// Serves until told to end; `load` reads the configuration again, if it came from a file.
 pub(crate) async fn serve(
     config: Config,
-    load: impl Fn() -> Option<Loaded>,
+    load: impl Fn() -> Option<Loaded> + Send + Sync + 'static,
 ) -> Result<(), DemoError> {
     let signals = Signals::listen()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
@@ -96,11 +98,24 @@ impl Signals {
 async fn until_told_to_end(
     server: Server,
     mut signals: Signals,
-    load: impl Fn() -> Option<Loaded>,
+    load: impl Fn() -> Option<Loaded> + Send + Sync + 'static,
 ) -> Result<(), DemoError> {
+    let load = Arc::new(load);
+    let mut loading: Option<JoinHandle<Option<Loaded>>> = None;
     loop {
         tokio::select! {
-            _ = signals.reload.recv() => reload_now(&server, load()),
+            // Elsewhere: a disk that hangs must not keep the process from hearing that it shall end.
+            _ = signals.reload.recv() => {
+                let load = Arc::clone(&load);
+                loading = Some(spawn_blocking(move || load()));
+            }
+            Some(loaded) = async { Some(loading.as_mut()?.await) } => {
+                loading = None;
+                match loaded {
+                    Ok(loaded) => reload_now(&server, loaded),
+                    Err(error) => tracing::error!("reading the configuration has ended: {error}"),
+                }
+            }
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
         }

@@ -136,7 +136,7 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             instead("client_secret_file = \"/dev/null\""),
             6,
             "client_secret_file",
-            "/dev/null: it is empty",
+            "/dev/null: not a regular file",
         ),
         (more("client_secret_env = \"X\""), 7, "client_secret_env", "a second secret"),
         (more("auth = \"none\""), 7, "auth", "\"none\""),

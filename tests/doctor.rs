@@ -114,7 +114,13 @@ async fn whatever_is_wrong_with_introspection_is_named_with_a_remedy() {
     let config = configuration(issuer.issuer(), &asking(INTROSPECTOR.1), "");
     let yes = r#"{"active":true,"iss":"x"}"#.to_owned();
     for (status, kind, body, said) in [
-        (403, "application/json", "{}".to_owned(), "Client authentication"),
+        (
+            403,
+            "application/json",
+            r#"{"error":"invalid_request"}"#.to_owned(),
+            "Client authentication",
+        ),
+        (403, "text/html", "<html>".to_owned(), "it answered 403"),
         (200, "application/json", yes, "invented just now"),
         (200, "text/html", "<html>".to_owned(), "not JSON"),
         (200, "application/json", "{}".to_owned(), "no JSON object with `active`"),

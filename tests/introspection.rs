@@ -437,3 +437,75 @@ async fn a_flood_of_invented_tokens_keeps_memory_bounded_and_good_tokens_cached(
     assert_eq!(world.gate.cache_stats().hits, before.hits + 1);
     assert_eq!(before.entries, 1, "what is not active takes no room from proofs");
 }
+
+#[tokio::test]
+async fn a_request_outlives_a_reload_that_comes_while_it_waits() {
+    let world = Arc::new(World::introspecting(|_| {}));
+    world.answers(active(json!({})));
+    *world.source.pause.lock().unwrap() = Duration::from_millis(50);
+    let asking = Arc::clone(&world);
+    let request = tokio::spawn(async move { asking.denial("default", OPAQUE).await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    world.live.forget_proofs(); // as a reload of the same file
+    assert_eq!(request.await.unwrap(), None);
+    assert_eq!(world.introspected(), 2, "asked again under the new rules");
+}
+
+#[tokio::test]
+async fn within_the_leeway_an_answer_is_still_remembered() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({ "exp": NOW - 1 })));
+    for _ in 0..3 {
+        assert_eq!(world.denial("default", OPAQUE).await, None);
+    }
+    assert_eq!(world.introspected(), 1);
+    world.clock.advance(seconds(4));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Expired));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_realm_that_does_not_answer_only_few_wait() {
+    let world = Arc::new(World::introspecting(|_| {}));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::IntrospectionUnavailable));
+    *world.source.pause.lock().unwrap() = Duration::from_millis(500);
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..4_000 {
+        let world = Arc::clone(&world);
+        requests.spawn(async move {
+            let start = tokio::time::Instant::now();
+            world.denial("default", OPAQUE).await;
+            start.elapsed()
+        });
+    }
+    let mut waited = 0;
+    while let Some(took) = requests.join_next().await {
+        waited += usize::from(took.unwrap() > Duration::from_millis(250));
+    }
+    assert!((1..=1_100).contains(&waited), "{waited} of 4,000 waited");
+}
+
+#[test]
+fn a_runtime_that_ends_in_between_hangs_nobody() {
+    for _ in 0..20 {
+        let world = Arc::new(World::introspecting(|_| {}));
+        world.answers(active(json!({})));
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        for task in 0..4 {
+            let world = Arc::clone(&world);
+            runtime.spawn(async move {
+                for number in 0_u64.. {
+                    world.denial("default", &format!("opaque-{task}-{number}")).await;
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(runtime);
+            let _ = done.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(10)).expect("dropping the runtime hangs");
+    }
+}

@@ -34,11 +34,8 @@ impl Grant {
     /// introspection gave no other, this may be it.
     #[must_use]
     pub fn for_token(mut self, token: RawToken<'_>) -> Self {
-        let full = match self.claims().form() {
-            TokenForm::Regular => true,
-            TokenForm::Lightweight => false,
-            TokenForm::Unmarked => !self.introspected(),
-        };
+        // Once its realm has been asked, the token may promise more than was judged.
+        let full = !self.introspected() && self.claims().form() != TokenForm::Lightweight;
         if self.policy.forward_jwt.is_some() && token.is_jws() && full {
             self.presented = Some(token.to_owned());
         }
@@ -102,7 +99,7 @@ pub fn authorize(
     realm.rules().check_times(claims, now)?;
 
     // 7. Its key, if it is bound to one, is the caller's.
-    let bound = claims.confirmation.prove()?;
+    let bound = claims.confirmation.prove(claims.kind)?;
 
     // What the token does not say itself, or may no longer be true, its realm has been asked for.
     if !verified.introspected() && wants_introspection(realm.rules(), policy, claims) {

@@ -1,6 +1,6 @@
 //! Proof of possession (RFC 7800): a token with `cnf` is worth nothing without its key.
 
-use super::Denial;
+use super::{Denial, TokenKind};
 
 /// What a token says about the key its caller must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +15,13 @@ pub enum Confirmation {
 
 impl Confirmation {
     /// The proof, if the caller has given it.
-    pub(super) fn prove(self) -> Result<Bound, Denial> {
-        match self {
-            Self::Absent => Ok(Bound(())),
-            Self::Present => Err(Denial::ConfirmationUnproven),
+    pub(super) fn prove(self, kind: TokenKind) -> Result<Bound, Denial> {
+        match (self, kind) {
+            (Self::Absent, TokenKind::Bearer) => Ok(Bound(())),
+            // RFC 9449 §7.1: a DPoP token is never a bearer token, whatever became of its `cnf`.
+            (Self::Absent, TokenKind::DPoP) | (Self::Present, _) => {
+                Err(Denial::ConfirmationUnproven)
+            }
         }
     }
 }

@@ -28,7 +28,9 @@ pub struct IntrospectionRules {
     pub cache_ttl: Duration,
     /// How long an answer "not active" is used. Default 5 s.
     pub inactive_ttl: Duration,
-    /// Whether the full JWT of an answer is kept beside its claims, for policies that forward it.
+    /// Whether the full JWT is asked for, and its claims count where an answer holds one. Default no.
+    pub prefer_jwt: bool,
+    /// Whether that JWT is kept beside its claims, for policies that forward it. Default no.
     pub keep_jwt: bool,
 }
 
@@ -51,6 +53,7 @@ impl IntrospectionRules {
             use_for: UseFor { opaque: true, lightweight: true, all: false },
             cache_ttl: Duration::from_secs(30),
             inactive_ttl: Duration::from_secs(5),
+            prefer_jwt: false,
             keep_jwt: false,
         }
     }
@@ -224,7 +227,8 @@ fn active(
     now: UnixTime,
 ) -> Result<Introspected, ReplyError> {
     let rules = realm.rules();
-    let jwt = match answer.root().get("jwt") {
+    let asked = rules.introspection.as_ref().is_some_and(|rules| rules.prefer_jwt);
+    let jwt = match answer.root().get("jwt").filter(|_| asked) {
         None => None,
         Some(jwt) => Some(RawToken::new(jwt.as_str().ok_or(ReplyError::Jwt)?).to_owned()),
     };
@@ -261,6 +265,11 @@ fn full(
     if claims.issuer() != &*rules.issuer {
         return Err(ReplyError::Jwt);
     }
+    // Its header type is that of our own client, not of the one that obtained the token.
+    let kind = jws.header.kind();
+    if !rules.accepts_header_type(kind) && !is_plain_jwt(kind) {
+        return Err(ReplyError::Jwt);
+    }
     match prove(jws, claims, place, realm, now).map_err(bad)? {
         Verification::Needs(lookup) => Ok(Introspected::Needs(lookup)),
         Verification::Verified(full) => {
@@ -277,6 +286,10 @@ fn full(
         }
         Verification::Reject { .. } | Verification::Introspect { .. } => Err(ReplyError::Jwt),
     }
+}
+
+fn is_plain_jwt(kind: Option<&str>) -> bool {
+    kind.is_none_or(|kind| without_application(kind).eq_ignore_ascii_case("JWT"))
 }
 
 enum Opened {

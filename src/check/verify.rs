@@ -128,6 +128,9 @@ pub fn verify(
     let Some((place, realm)) = place.and_then(|place| Some((place, realms.get(place)?))) else {
         return Verification::Reject { denial: Denial::Issuer, realm: None };
     };
+    if !realm.rules().accepts_header_type(jws.header.kind()) {
+        return Verification::Reject { denial: Denial::HeaderType, realm: Some(place) };
+    }
     prove(jws, claims, place, realm, now)
         .unwrap_or_else(|denial| Verification::Reject { denial, realm: Some(place) })
 }
@@ -158,9 +161,6 @@ pub(super) fn prove(
     let rules = realm.rules();
     if !rules.algorithms.contains(&header.algorithm) {
         return Err(Denial::AlgorithmForbidden);
-    }
-    if !rules.accepts_header_type(header.kind()) {
-        return Err(Denial::HeaderType);
     }
     rules.check_times(&claims, now)?;
 

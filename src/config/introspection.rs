@@ -51,6 +51,7 @@ pub(super) fn read(
     settings.max_concurrent =
         section.number("max_concurrent", settings.max_concurrent, 1..=10_000, errors);
     settings.prefer_jwt = section.flag("prefer_jwt", errors);
+    rules.prefer_jwt = settings.prefer_jwt;
     settings.endpoint =
         section.text("endpoint", errors).and_then(|at| endpoint(&at, insecure_http, errors));
     section.end(errors);
@@ -167,7 +168,14 @@ fn secret(section: &mut Section<'_>, errors: &mut Errors) -> Option<(SecretSourc
                 Some((SecretSource::Value(Secret::new(&secret)), at))
             }
             _ => {
-                let found = format!("{:?}, which the environment does not have", variable.value);
+                // A secret that was put here by mistake is not repeated.
+                let plain =
+                    |byte: u8| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit();
+                let name = match variable.value.bytes().all(plain) {
+                    true => format!("{:?}", variable.value),
+                    false => "a name".into(),
+                };
+                let found = format!("{name}, which the environment does not have");
                 errors.push(at.error(found, "a variable that holds the secret"));
                 None
             }

@@ -281,6 +281,11 @@ impl<'a> Case<'a> {
                 _ => report.good(rule.name(), found),
             }
         }
+        if let Some(denial) = denied.filter(|_| report.is_good()) {
+            // The rule it fell by is none that this kind of token shows.
+            let rule = fell.map_or("token", Rule::name);
+            report.bad(rule, denial.answer().description.into(), for_denial(denial).into());
+        }
         for (what, remedy) in &self.trouble {
             report.note("the realm", what.clone(), (*remedy).into());
         }
@@ -335,7 +340,7 @@ impl<'a> Case<'a> {
                 let seconds = time.saturating_sub(self.now.as_secs());
                 match seconds {
                     0.. => format!("{name} in {seconds} s; "),
-                    _ => format!("{name} {} s ago; ", -seconds),
+                    _ => format!("{name} {} s ago; ", seconds.unsigned_abs()),
                 }
             })
         };

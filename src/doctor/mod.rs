@@ -13,8 +13,8 @@ pub use inspect::inspect;
 pub use report::{Finding, Grade, Report};
 
 use crate::check::{
-    Denial, Introspected, Key, Limits, OwnedToken, Policy, RawToken, Realms, Reply, SameIssuer,
-    TokenForm, Verification, Verified, introspected, verify,
+    Denial, Introspected, Key, Limits, OwnedToken, Policy, RawToken, RealmRules, Realms, Reply,
+    SameIssuer, TokenForm, Verification, Verified, introspected, verify,
 };
 use crate::config::Config;
 use crate::gate::{Live, Rules, SystemClock};
@@ -32,8 +32,12 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub async fn doctor(config: &Config, token: Option<&str>) -> Result<Report, Error> {
     let mut report = Report::default();
     let (mut seen, mut why) = (false, None);
+    let opaque =
+        |rules: &&RealmRules| rules.introspection.as_ref().is_some_and(|i| i.use_for.opaque);
+    let several = config.rules.realms.iter().filter(opaque).count() > 1;
     for place in 0..config.rules.realms.len() {
         let mut patient = Patient::new(config, place)?;
+        patient.asks_opaque = !several; // a token is sent to nobody but its own realm
         report.title(format!("realm {}: {}", patient.name(), patient.issuer()));
         patient.examine(&mut report).await;
         if let Some(token) = token.map(RawToken::new) {
@@ -46,6 +50,12 @@ pub async fn doctor(config: &Config, token: Option<&str>) -> Result<Report, Erro
     }
     if let Some(denial) = why.filter(|_| !seen) {
         report.title("the token".into());
+        if denial == Denial::Opaque && several {
+            let what = "it is opaque, and several realms introspect such tokens".into();
+            let cure = "`vidimus inspect -c FILE -p POLICY -` asks the one that the policy names";
+            report.note("token", what, cure.into());
+            return Ok(report);
+        }
         report.bad("token", denial.answer().description.into(), remedy::for_denial(denial).into());
     }
     Ok(report)
@@ -58,12 +68,14 @@ fn specific(denial: Denial) -> bool {
 /// One realm, and how to ask it.
 struct Patient {
     probe: Probe,
-    rules: crate::check::RealmRules,
+    rules: RealmRules,
     /// It alone, with its keys once they have been fetched.
     realms: Realms,
     live: Arc<Live>,
     /// Whether it can be asked about tokens.
     introspects: bool,
+    /// Whether it may be asked about opaque ones, which may be another realm's.
+    asks_opaque: bool,
 }
 
 impl Patient {
@@ -75,7 +87,14 @@ impl Patient {
             .map_err(|error: ClientError| error.to_string())?;
         let realms =
             Realms::new(vec![rules.clone()]).map_err(|error: SameIssuer| error.to_string())?;
-        Ok(Self { probe, rules: rules.clone(), realms, live, introspects: false })
+        Ok(Self {
+            probe,
+            rules: rules.clone(),
+            realms,
+            live,
+            introspects: false,
+            asks_opaque: false,
+        })
     }
 
     fn name(&self) -> &str {
@@ -179,7 +198,7 @@ impl Patient {
         report: &mut Report,
     ) -> Result<(), Denial> {
         let mut policy = Policy::new("doctor", vec![0]);
-        policy.introspect_realm = Some(0);
+        policy.introspect_realm = self.asks_opaque.then_some(0);
         let limits = Limits { token: 1024 * 1024 };
         let found = verify(token, &policy, &self.realms, limits, self.live.now());
         let presented = match found {
@@ -192,6 +211,11 @@ impl Patient {
             Verification::Reject { denial, .. } => {
                 let (what, cure) = (denial.answer().description, remedy::for_denial(denial));
                 report.bad("token", what.into(), cure.into());
+                return Ok(());
+            }
+            Verification::Needs(lookup) if !lookup.has_keys => {
+                let what = "the realm's keys could not be fetched: nothing can be said about it";
+                report.note("token", what.into(), String::new());
                 return Ok(());
             }
             Verification::Needs(_) => {

@@ -149,6 +149,10 @@ impl TokenCache {
         answer
     }
 
+    pub(super) fn forget_answer(&self, known: &Known) {
+        self.proofs.invalidate(known);
+    }
+
     /// Keeps what a realm said: "active" at most until the token ends.
     pub(super) fn keep_answer(
         &self,

@@ -22,6 +22,7 @@ struct Seen {
     last_told: Option<Duration>,
     unusable: BTreeMap<&'static str, u64>,
     last_unusable: Option<Duration>,
+    failing: bool,
 }
 
 /// The likely reason, the likeliest first.
@@ -70,6 +71,18 @@ impl Diagnosis {
                 "cannot use the answer of introspection: {error}; the token is answered with 503"
             );
         }
+    }
+
+    /// Whether the last question to this realm got no answer.
+    pub(super) fn failing(&self, realm: &str) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(realm).is_some_and(|seen| seen.failing)
+    }
+
+    /// A question got an answer, or none.
+    pub(super) fn answered(&self, realm: &Arc<str>, answered: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(Arc::clone(realm)).or_default().failing = !answered;
     }
 
     /// How many answers "not active" were about tokens that verify, by realm.

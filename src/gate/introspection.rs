@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,9 @@ use crate::check::{
 /// As many requests wait for answers, all tokens together; each holds its headers in memory. More are
 /// told to come again.
 const MAX_WAITING: usize = 16_384;
+
+/// The same for realms whose last answer did not come: a tenth of the connections.
+const MAX_CAUTIOUS: usize = 1_024;
 
 /// What a realm says about a token: a proof, or why there is none.
 pub(super) type Answer = Result<Arc<Verified>, Denial>;
@@ -45,21 +49,29 @@ pub(super) struct Introspections {
     cache: Arc<TokenCache>,
     flights: Mutex<Flights>,
     waiting: Semaphore,
+    cautious: Semaphore,
     pub(super) diagnosis: Diagnosis,
 }
 
 impl Introspections {
     pub(super) fn new(live: Arc<Live>, source: Arc<dyn Source>, cache: Arc<TokenCache>) -> Self {
-        let (flights, waiting) = (Mutex::default(), Semaphore::new(MAX_WAITING));
-        Self { live, source, cache, flights, waiting, diagnosis: Diagnosis::default() }
+        let (flights, diagnosis) = (Mutex::default(), Diagnosis::default());
+        let (waiting, cautious) = (Semaphore::new(MAX_WAITING), Semaphore::new(MAX_CAUTIOUS));
+        Self { live, source, cache, flights, waiting, cautious, diagnosis }
     }
 
     /// The answer, waited for until `deadline`.
     pub(super) async fn ask(self: &Arc<Self>, question: Question, deadline: Instant) -> Answer {
-        let Ok(_place) = self.waiting.try_acquire() else {
+        // A realm whose last answer did not come may be hung: then only few wait for the next one, so
+        // that it does not take all connections away from tokens that need no answer.
+        let places = match self.diagnosis.failing(&question.realm.name) {
+            true => &self.cautious,
+            false => &self.waiting,
+        };
+        let Ok(_place) = places.try_acquire() else {
             return Err(Denial::IntrospectionUnavailable);
         };
-        let mut landed = {
+        let (mut landed, flight) = {
             let mut flights = self.flights();
             // It may have landed since the cache was looked at: flights leave after they are kept.
             if let Some(answer) =
@@ -68,22 +80,24 @@ impl Introspections {
                 return answer;
             }
             match flights.entry((question.known, question.version.rules)) {
-                Entry::Occupied(flight) => flight.get().clone(),
+                Entry::Occupied(flight) => (flight.get().clone(), None),
                 Entry::Vacant(free) => {
                     let (tell, landed) = watch::channel(None);
                     free.insert(landed.clone());
                     let key = (question.known, question.version.rules);
-                    let flight = Flight { all: Arc::clone(self), key };
-                    // A task of its own: whoever asked first may give up.
-                    tokio::spawn(async move {
-                        let answer = flight.all.fly(&question).await;
-                        drop(flight);
-                        tell.send_replace(Some(answer));
-                    });
-                    landed
+                    (landed, Some((Flight { all: Arc::clone(self), key }, tell)))
                 }
             }
         };
+        if let Some((flight, tell)) = flight {
+            // A task of its own: whoever asked first may give up. Not under the lock: a runtime that is
+            // ending drops the flight at once, which takes it out of the list.
+            tokio::spawn(async move {
+                let answer = flight.all.fly(&question).await;
+                drop(flight);
+                tell.send_replace(Some(answer));
+            });
+        }
         match timeout_at(deadline, landed.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone().unwrap_or(Err(Denial::IntrospectionUnavailable)),
             Ok(Err(_)) | Err(_) => Err(Denial::IntrospectionUnavailable),
@@ -92,11 +106,18 @@ impl Introspections {
 
     async fn fly(&self, question: &Question) -> Answer {
         let asked = self.live.uptime();
-        let reply = self.source.introspect(&question.realm.issuer, question.token.clone()).await;
+        let verified = question.presented.is_some();
+        let token = question.token.clone();
+        let reply = self.source.introspect(&question.realm.issuer, token, verified).await;
+        self.diagnosis.answered(&question.realm.name, reply.is_ok());
         let reply = reply.map_err(|_| Denial::IntrospectionUnavailable)?;
         let (answer, kept) = match self.read(question, &reply).await? {
             Introspected::Active(verified) => (Ok(Arc::new(verified)), question.rules.cache_ttl),
             Introspected::Inactive => (Err(Denial::Inactive), question.rules.inactive_ttl),
+            // What time alone cures is judged anew each time.
+            Introspected::Refused(denial @ (Denial::NotYetValid | Denial::IssuedInFuture)) => {
+                (Err(denial), Duration::ZERO)
+            }
             Introspected::Refused(denial) => (Err(denial), question.rules.inactive_ttl),
             Introspected::Needs(_) => {
                 // Signed with a key that the realm does not publish: its own fault again.
@@ -111,7 +132,8 @@ impl Introspections {
             let active = !matches!(answer, Err(Denial::Inactive));
             self.diagnosis.verified(&question.realm, presented.claims(), active, asked);
         }
-        let now = self.live.now();
+        // Within the leeway it still passes: authorize() judges that.
+        let now = self.live.now().before(question.realm.leeway);
         self.cache.keep_answer(question.known, answer.clone(), question.version, asked, kept, now);
         answer
     }

@@ -106,7 +106,16 @@ impl Case<'_> {
         let version = self.snapshot.version;
         let just_told = self.learnt.answer_to(&known, version.rules);
         let kept = || self.inner.cache.answer(&known, version, self.inner.live.uptime());
-        match just_told.or_else(kept) {
+        let mut answer = just_told.clone().or_else(kept);
+        if let (None, None, Some(Ok(proof))) = (&just_told, presented, &answer)
+            && authorize(proof, self.policy, &self.snapshot.realms, self.now).err()
+                == Some(Denial::KeyUnknown)
+        {
+            // The key of the JWT in it was withdrawn: perhaps another one signs now.
+            self.inner.cache.forget_answer(&known);
+            answer = None;
+        }
+        match answer {
             Some(Err(denial)) => self.deny(denial, Some(place)),
             Some(Ok(proof)) => {
                 match authorize(&proof, self.policy, &self.snapshot.realms, self.now) {
@@ -157,6 +166,11 @@ pub(super) struct Learnt {
 }
 
 impl Learnt {
+    /// Whether nobody has been asked under these rules. A reload in between is no fault of the request's.
+    pub(super) fn lacks_answer(&self, rules: u64) -> bool {
+        self.answer.as_ref().is_none_or(|(_, then, _)| *then != rules)
+    }
+
     fn answer_to(&self, known: &Known, rules: u64) -> Option<Answer> {
         let (asked, then, answer) = self.answer.as_ref()?;
         (asked == known && *then == rules).then(|| answer.clone())

@@ -71,7 +71,7 @@ impl Gate {
                     let refresh = timeout_at(deadline, refresh).await;
                     learnt.refresh = Some(refresh.unwrap_or(Refresh::Unreachable));
                 }
-                What::Answer(question) if learnt.answer.is_none() => {
+                What::Answer(question) if learnt.lacks_answer(question.version.rules) => {
                     let (known, rules) = (question.known, question.version.rules);
                     let answer = self.0.introspections.ask(*question, deadline).await;
                     learnt.answer = Some((known, rules, answer));

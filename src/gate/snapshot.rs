@@ -113,6 +113,15 @@ impl Live {
         Ok(())
     }
 
+    /// Has everything proven and asked anew.
+    pub fn forget_proofs(&self) {
+        self.current.rcu(|old| {
+            let mut new = Snapshot::clone(old);
+            new.version.rules += 1;
+            new
+        });
+    }
+
     /// Takes over newly fetched keys of the realm with this issuer; forgotten if there is none.
     pub fn publish_keys(&self, issuer: &str, keys: Arc<KeySet>) {
         let now = self.clock.now();

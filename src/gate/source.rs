@@ -17,7 +17,8 @@ pub trait Source: Send + Sync + 'static {
         has_keys: bool,
     ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>>;
 
-    /// Asks the realm with this issuer about a token (RFC 7662), and answers within its own deadline.
+    /// Asks the realm with this issuer about a token (RFC 7662), and answers within its own deadline;
+    /// `verified` if the token's signature is good, so that it was not invented.
     ///
     /// Called once for all who wait for the same token. Any caller may be an attacker with a new token
     /// each time: calls must be few at a time, and none while the realm is out of order.
@@ -25,6 +26,7 @@ pub trait Source: Send + Sync + 'static {
         &self,
         issuer: &str,
         token: OwnedToken,
+        verified: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>>;
 }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use reqwest::Client;
 use reqwest::header::HeaderValue;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::http::{self, Identity};
+use super::http::{Client, Identity};
 use super::key::SigningKey;
 use super::secret::{self, Secret, SecretSource};
 use super::{FetchError, IntrospectionSettings};
@@ -58,12 +58,8 @@ impl ClientAuth {
     }
 }
 
-/// Whom to trust, and by which way, when a client has to be built anew.
-#[derive(Clone)]
-pub(super) struct Trust {
-    pub(super) ca: Option<(PathBuf, Arc<[u8]>)>,
-    pub(super) on_this_machine: bool,
-}
+/// Whom to trust when a client has to be built anew: a `ca_file` and what is in it.
+type Trust = Option<(PathBuf, Arc<[u8]>)>;
 
 /// Files are looked at again after this time, and at once when the realm refuses us.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -82,6 +78,8 @@ pub(super) struct Credentials {
     trust: Trust,
     ready: ArcSwap<Ready>,
     looked: Mutex<Looked>,
+    /// One at a time: should a disk hang, one thread hangs with it, and the last credentials serve.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// When the files were looked at last, and when it was told that they cannot be used.
@@ -119,6 +117,7 @@ impl Credentials {
             trust,
             ready: ArcSwap::from_pointee(ready),
             looked: Mutex::new(Looked { at: Instant::now(), told: None }),
+            reading: Arc::default(),
         })
     }
 
@@ -132,8 +131,8 @@ impl Credentials {
             }
             due
         };
-        if due {
-            self.read_again().await;
+        if due && let Ok(turn) = Arc::clone(&self.reading).try_lock_owned() {
+            self.read_again(turn).await;
         }
         self.ready.load_full()
     }
@@ -143,14 +142,22 @@ impl Credentials {
     pub(super) async fn have_changed(self: &Arc<Self>, refused: &Arc<Ready>) -> bool {
         let changed = || !Arc::ptr_eq(&self.ready.load(), refused);
         if !changed() {
-            self.read_again().await;
+            let turn = Arc::clone(&self.reading).lock_owned().await;
+            if !changed() {
+                self.read_again(turn).await;
+            }
         }
         changed()
     }
 
-    async fn read_again(self: &Arc<Self>) {
+    async fn read_again(self: &Arc<Self>, turn: OwnedMutexGuard<()>) {
         let credentials = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || credentials.take_over()).await;
+        let read = move || {
+            let read = credentials.take_over();
+            drop(turn); // not before: whoever waits for it may have given up
+            read
+        };
+        let read = tokio::task::spawn_blocking(read).await;
         let now = Instant::now();
         let mut looked = self.looked();
         looked.at = now;
@@ -220,9 +227,9 @@ impl Ready {
             }
             ClientAuth::Tls { certificate_file, .. } => {
                 let [certificate, key] = &*files else { return Err("not read".into()) };
-                let ca = trust.ca.as_ref().map(|(path, pem)| (path.as_path(), &**pem));
+                let ca = trust.as_ref().map(|(path, pem)| (path.as_path(), &**pem));
                 let identity = Some(Identity { certificate, key });
-                client = http::client(ca, identity, trust.on_this_machine)
+                client = Client::new(ca, identity)
                     .map_err(|error| format!("{}: {error}", certificate_file.display()))?;
                 Proof::Tls
             }

@@ -1,12 +1,11 @@
 //! Where a realm's keys are, and where it answers about tokens: OpenID Connect Discovery 1.0 §4, RFC 8414
 //! §3.
 
-use reqwest::Client;
 use url::Url;
 
 use super::IssuerSettings;
 use super::client_auth::ClientAuth;
-use super::http::{Failure, FetchError, check_secure, get};
+use super::http::{Client, Failure, FetchError, check_secure, get};
 use crate::check::{Json, JsonLimits, JsonRef};
 
 /// What a realm says about itself, as far as it matters here.

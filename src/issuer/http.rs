@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Response, StatusCode, redirect};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -170,43 +170,57 @@ pub(super) struct Identity<'a> {
     pub(super) key: &'a [u8],
 }
 
-/// Builds the client of one trust store, and of one identity if the server wants it.
-///
-/// # Errors
-/// If `ca`, a file and what is in it, holds no certificate, or one that cannot be used; or the identity
-/// is none.
-pub(super) fn client(
-    ca: Option<(&Path, &[u8])>,
-    identity: Option<Identity<'_>>,
-    on_this_machine: bool,
-) -> Result<Client, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let tls = match ca {
-        None => versions.with_platform_verifier().map_err(|error| error.to_string())?,
-        Some((path, pem)) => versions.with_root_certificates(roots(path, pem)?),
-    };
-    let tls = match identity {
-        None => tls.with_no_client_auth(),
-        Some(identity) => {
-            let (chain, key) = identity.read()?;
-            tls.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
-        }
-    };
-    let mut builder = Client::builder();
-    if on_this_machine {
-        builder = builder.no_proxy();
+/// Asks issuers. Addresses of this machine are never asked by way of a proxy from the environment:
+/// plain http is allowed there, and a proxy would read along.
+#[derive(Clone)]
+pub(super) struct Client {
+    far: reqwest::Client,
+    here: reqwest::Client,
+}
+
+impl Client {
+    /// With one trust store, and one identity if the server wants it.
+    ///
+    /// # Errors
+    /// If `ca`, a file and what is in it, holds no certificate, or one that cannot be used; or the
+    /// identity is none.
+    pub(super) fn new(
+        ca: Option<(&Path, &[u8])>,
+        identity: Option<Identity<'_>>,
+    ) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let tls = match ca {
+            None => versions.with_platform_verifier().map_err(|error| error.to_string())?,
+            Some((path, pem)) => versions.with_root_certificates(roots(path, pem)?),
+        };
+        let tls = match identity {
+            None => tls.with_no_client_auth(),
+            Some(identity) => {
+                let (chain, key) = identity.read()?;
+                tls.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+            }
+        };
+        let build = |builder: reqwest::ClientBuilder| {
+            builder
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(TIMEOUT)
+                .user_agent(concat!("vidimus/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|error| chain(&error))
+        };
+        let builder = reqwest::Client::builder;
+        Ok(Self { far: build(builder())?, here: build(builder().no_proxy())? })
     }
-    builder
-        .tls_backend_preconfigured(tls)
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
-        .user_agent(concat!("vidimus/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| chain(&error))
+
+    /// For this address.
+    pub(super) fn at(&self, url: &Url) -> &reqwest::Client {
+        if is_loopback(url) { &self.here } else { &self.far }
+    }
 }
 
 impl Identity<'_> {
@@ -214,10 +228,10 @@ impl Identity<'_> {
         let chain = CertificateDer::pem_slice_iter(self.certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
         if chain.is_empty() {
-            return Err("there is no PEM certificate in certificate_file".into());
+            return Err("there is no PEM certificate in it".into());
         }
         let key = PrivateKeyDer::from_pem_slice(self.key)
-            .map_err(|_| "there is no PEM private key in key_file")?;
+            .map_err(|_| "there is no PEM private key in client_key_file")?;
         Ok((chain, key))
     }
 }
@@ -249,7 +263,7 @@ pub fn check_secure(url: &Url, insecure_http: bool) -> Result<(), FetchError> {
 }
 
 /// Whether a URL leads to this machine, whatever a resolver may say.
-pub(super) fn is_loopback(url: &Url) -> bool {
+fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
@@ -264,10 +278,12 @@ pub(super) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, Failure> 
 }
 
 async fn body(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
-    let request = client.get(url.clone()).header(ACCEPT, "application/json");
+    let request = client.at(url).get(url.clone()).header(ACCEPT, "application/json");
     let answer = request.send().await.map_err(|error| broken(error, TIMEOUT))?;
     check_status(answer.status())?;
-    if let Some(kind) = content_type(&answer).filter(|kind| !kind.contains("json")) {
+    if let Some(kind) =
+        content_type(&answer).filter(|kind| !kind.to_ascii_lowercase().contains("json"))
+    {
         return Err(FetchError::NotJson(kind));
     }
     whole_body(answer, TIMEOUT).await
@@ -285,7 +301,15 @@ pub(super) fn check_status(status: StatusCode) -> Result<(), FetchError> {
 /// The media type, as far as it is fit for a log.
 pub(super) fn content_type(answer: &Response) -> Option<String> {
     let kind = answer.headers().get(CONTENT_TYPE)?;
-    Some(String::from_utf8_lossy(kind.as_bytes()).chars().take(64).collect())
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~');
+    Some(
+        kind.as_bytes()
+            .iter()
+            .filter(|byte| plain(byte))
+            .take(64)
+            .map(|b| char::from(*b))
+            .collect(),
+    )
 }
 
 /// At most 1 MiB of it; `limit` is what the client waits for altogether.

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::breaker::Breaker;
-use super::client_auth::{ClientAuth, Credentials, Ready, Trust};
+use super::client_auth::{ClientAuth, Credentials, Ready};
 use super::discovery::Endpoint;
 use super::http::{broken, check_secure, check_status, content_type, whole_body};
 use super::jwks::Realm;
@@ -70,8 +70,9 @@ pub(super) struct Introspector {
     realm: Arc<Realm>,
     live: Arc<Live>,
     credentials: Arc<Credentials>,
-    running: Semaphore,
-    waiting: Semaphore,
+    turns: Turns,
+    /// For tokens that anybody can invent: half as many.
+    unverified: Turns,
     breaker: Mutex<Breaker>,
     told: Mutex<HashMap<&'static str, Instant>>,
     failing: AtomicBool,
@@ -88,8 +89,8 @@ impl Introspector {
         stats: Arc<Stats>,
     ) -> Self {
         Self {
-            running: Semaphore::new(settings.max_concurrent),
-            waiting: Semaphore::new(settings.max_concurrent.saturating_mul(QUEUE)),
+            turns: Turns::new(settings.max_concurrent),
+            unverified: Turns::new(settings.max_concurrent.div_ceil(2)),
             settings,
             realm,
             live,
@@ -101,10 +102,11 @@ impl Introspector {
         }
     }
 
-    /// What the realm answers about this token, within `timeout`.
-    pub(super) async fn ask(&self, token: &OwnedToken) -> Result<Reply, NoReply> {
+    /// What the realm answers about this token, within `timeout`. Tokens whose signature is good keep
+    /// half of the turns to themselves, however many others are invented meanwhile.
+    pub(super) async fn ask(&self, token: &OwnedToken, verified: bool) -> Result<Reply, NoReply> {
         let deadline = Instant::now() + self.settings.timeout;
-        let answer = self.within(token, deadline).await;
+        let answer = self.within(token, verified, deadline).await;
         let outcome = match &answer {
             Ok(Reply::Inactive) => "inactive",
             Ok(Reply::Active(_)) => "active",
@@ -125,7 +127,7 @@ impl Introspector {
 
     /// The same without counting or logging what fails.
     pub(super) async fn try_ask(&self, token: &OwnedToken) -> Result<Reply, Failure> {
-        self.within(token, Instant::now() + self.settings.timeout).await
+        self.within(token, false, Instant::now() + self.settings.timeout).await
     }
 
     pub(super) fn stats(&self) -> IntrospectionStats {
@@ -136,27 +138,37 @@ impl Introspector {
         Arc::clone(&self.stats)
     }
 
-    async fn within(&self, token: &OwnedToken, deadline: Instant) -> Result<Reply, Failure> {
+    async fn within(
+        &self,
+        token: &OwnedToken,
+        verified: bool,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
         if lock(&self.breaker).is_open(Instant::now()) {
             return Err(FetchError::Open.into());
         }
-        let _turn = {
-            let Ok(_place) = self.waiting.try_acquire() else {
-                return Err(FetchError::Busy.into());
-            };
-            match timeout_at(deadline, self.running.acquire()).await {
-                Ok(turn) => turn,
-                Err(_) => return Err(FetchError::Busy.into()),
-            }
+        let _half = match verified {
+            true => None,
+            false => Some(self.unverified.wait(deadline).await?),
         };
+        let _turn = self.turns.wait(deadline).await?;
         if !lock(&self.breaker).admit(Instant::now()) {
             return Err(FetchError::Open.into());
         }
+        // Whoever has waited long for his turn leaves the realm too little time: that it does not
+        // answer then is no sign that it is out of order.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let fair = left >= self.settings.timeout / 2;
         let call = Call::begin(self);
-        let answer = timeout_at(deadline, self.call(token, deadline)).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(FetchError::Timeout(self.settings.timeout).into()));
-        call.ended(&answer);
+        let answer = match timeout_at(deadline, self.call(token, deadline)).await {
+            Ok(Err(failure)) if !fair && matches!(failure.error, FetchError::Timeout(_)) => {
+                Err(FetchError::Busy.into())
+            }
+            Ok(answer) => answer,
+            Err(_) if fair => Err(FetchError::Timeout(self.settings.timeout).into()),
+            Err(_) => Err(FetchError::Busy.into()),
+        };
+        call.ended(&answer, verified);
         answer
     }
 
@@ -173,7 +185,7 @@ impl Introspector {
             };
             match &error {
                 // The secret may have been rotated this very second.
-                FetchError::Credentials(..) if !read_again => {
+                FetchError::Credentials(..) | FetchError::Status(401) if !read_again => {
                     read_again = true;
                     if !self.credentials.have_changed(&ready).await {
                         return Err(error.at(&url));
@@ -220,8 +232,9 @@ impl Introspector {
             (true, false) => "application/jwt", // Keycloak wants exactly this
             (true, true) => SIGNED,
         };
-        let client: &Client = &ready.client;
-        let mut request = client
+        let mut request = ready
+            .client
+            .at(url)
             .post(url.clone())
             .timeout(left)
             .header(ACCEPT, accept)
@@ -250,8 +263,8 @@ impl Introspector {
         }
         check_status(status)?;
         let body = whole_body(answer, limit).await?;
-        let media = kind.split(';').next().unwrap_or_default().trim();
-        let reply = match media {
+        let media = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let reply = match &*media {
             SIGNED => Reply::signed(&body),
             media if media.is_empty() || media.contains("json") => Reply::json(body),
             _ => return Err(FetchError::NotJson(kind)),
@@ -315,10 +328,32 @@ pub(super) fn refusal(status: StatusCode, body: Vec<u8>) -> FetchError {
         (StatusCode::BAD_REQUEST, "invalid_client" | "unauthorized_client") => {
             FetchError::Credentials(400, code)
         }
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-            FetchError::Credentials(status.as_u16(), code)
+        // Without a code it is not the realm that speaks, perhaps: a firewall that dislikes the token.
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, code) if !code.is_empty() => {
+            FetchError::Credentials(status.as_u16(), code.to_owned())
         }
         (status, _) => FetchError::Status(status.as_u16()),
+    }
+}
+
+/// So many calls at once, and sixteen times as many that wait for their turn.
+struct Turns {
+    running: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Turns {
+    fn new(running: usize) -> Self {
+        let waiting = Semaphore::new(running.saturating_mul(QUEUE));
+        Self { running: Semaphore::new(running), waiting }
+    }
+
+    async fn wait(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, FetchError> {
+        let Ok(_place) = self.waiting.try_acquire() else { return Err(FetchError::Busy) };
+        match timeout_at(deadline, self.running.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(FetchError::Busy),
+        }
     }
 }
 
@@ -335,7 +370,7 @@ impl<'a> Call<'a> {
         Self { of, began: Instant::now(), ended: false }
     }
 
-    fn ended(mut self, answer: &Result<Reply, Failure>) {
+    fn ended(mut self, answer: &Result<Reply, Failure>, verified: bool) {
         self.ended = true;
         self.of.stats.took(self.began.elapsed());
         let mut breaker = lock(&self.of.breaker);
@@ -345,11 +380,12 @@ impl<'a> Call<'a> {
                 drop(breaker);
                 self.of.recovered();
             }
-            // The caller chose the token: what it makes of the question is not the realm's state.
-            Err(failure) if matches!(failure.error, FetchError::Status(400 | 413 | 414)) => {
-                breaker.abandoned();
-            }
-            Err(_) => breaker.failed(Instant::now()),
+            Err(failure) => match failure.error {
+                FetchError::Busy => breaker.abandoned(),
+                // Who invents a token may choose it so that it offends: that is not the realm's state.
+                FetchError::Status(400..=499) if !verified => breaker.abandoned(),
+                _ => breaker.failed(Instant::now()),
+            },
         }
     }
 }
@@ -365,14 +401,4 @@ impl Drop for Call<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whom to trust for asking, as [`Credentials`] wants it.
-pub(super) fn trust(
-    settings: &super::IssuerSettings,
-    trusted: Option<&Arc<[u8]>>,
-    on_this_machine: bool,
-) -> Trust {
-    let ca = settings.ca_file.clone().zip(trusted.cloned());
-    Trust { ca, on_this_machine }
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use reqwest::Client;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -14,7 +13,7 @@ use url::Url;
 
 use super::IssuerSettings;
 use super::discovery::{Endpoints, Metadata, metadata};
-use super::http::{Failure, FetchError, get};
+use super::http::{Client, Failure, FetchError, get};
 use super::round::{Rounds, Step};
 use crate::check::KeySet;
 use crate::gate::{Live, Refresh};

@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use reqwest::Client;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use url::Url;
@@ -37,7 +36,7 @@ pub use self::secret::{Secret, SecretSource};
 pub use self::stats::IntrospectionStats;
 
 use self::client_auth::Credentials;
-use self::http::Failure;
+use self::http::{Client, Failure};
 use self::introspect::Introspector;
 use crate::check::{OwnedToken, Reply};
 use crate::gate::{Live, NoReply, Refresh, Source};
@@ -247,13 +246,14 @@ impl Source for Issuers {
         &self,
         issuer: &str,
         token: OwnedToken,
+        verified: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
         let issuer = issuer.to_owned();
         let introspector = move || self.realms.load().get(&*issuer)?.introspector.clone();
         Box::pin(async move {
             let mut asked = introspector().ok_or(NoReply)?;
             loop {
-                let answer = asked.ask(&token).await;
+                let answer = asked.ask(&token, verified).await;
                 if answer.is_ok() || asked.knows_where() {
                     return answer;
                 }
@@ -267,13 +267,16 @@ impl Source for Issuers {
     }
 }
 
+/// A `ca_file` may be the whole operating system's list: some 250 KiB.
+const MAX_CA_FILE: u64 = 8 * 1024 * 1024;
+
 /// Whether a `ca_file` can be used.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check_ca_file(path: &Path) -> Result<(), String> {
     let pem = read_ca(path)?;
-    http::client(Some((path, &pem)), None, true).map(drop)
+    Client::new(Some((path, &pem)), None).map(drop)
 }
 
 /// Whether our client's credentials can be read and used.
@@ -281,13 +284,12 @@ pub fn check_ca_file(path: &Path) -> Result<(), String> {
 /// # Errors
 /// What is wrong with them.
 pub fn check_credentials(settings: &IntrospectionSettings) -> Result<(), String> {
-    let trust = client_auth::Trust { ca: None, on_this_machine: true };
-    let plain = http::client(None, None, true)?;
-    Credentials::load(settings, "".into(), trust, &plain).map(drop)
+    let plain = Client::new(None, None)?;
+    Credentials::load(settings, "".into(), None, &plain).map(drop)
 }
 
 fn read_ca(path: &Path) -> Result<Arc<[u8]>, String> {
-    std::fs::read(path).map(Into::into).map_err(|error| format!("{}: {error}", path.display()))
+    secret::read_at_most(path, MAX_CA_FILE).map(Into::into)
 }
 
 /// Issuers with their clients built: nothing about it can fail any more.
@@ -306,25 +308,22 @@ impl Plan {
     /// # Errors
     /// If one is unusable.
     pub fn prepare(settings: Vec<IssuerSettings>) -> Result<Self, ClientError> {
-        let mut clients = HashMap::<(Trusted, bool), Client>::new();
+        let mut clients = HashMap::<Trusted, Client>::new();
         let mut plan = Vec::with_capacity(settings.len());
         for settings in settings {
             let failed = |reason| ClientError { issuer: Arc::clone(&settings.issuer), reason };
             let trusted = settings.ca_file.as_deref().map(read_ca).transpose().map_err(failed)?;
-            // At a loopback address never by way of a proxy from the environment.
-            let here = settings.asked().is_some_and(|url| http::is_loopback(&url));
-            let kind = (trusted.clone(), here);
-            let client = match clients.get(&kind) {
+            let ca = settings.ca_file.as_deref().zip(trusted.as_deref());
+            let client = match clients.get(&trusted) {
                 Some(client) => client.clone(),
                 None => {
-                    let ca = settings.ca_file.as_deref().zip(trusted.as_deref());
-                    let client = http::client(ca, None, here).map_err(failed)?;
-                    clients.insert(kind, client.clone());
+                    let client = Client::new(ca, None).map_err(failed)?;
+                    clients.insert(trusted.clone(), client.clone());
                     client
                 }
             };
             let credentials = settings.introspection.as_ref().map(|introspection| {
-                let trust = introspect::trust(&settings, trusted.as_ref(), here);
+                let trust = settings.ca_file.clone().zip(trusted.clone());
                 let issuer = Arc::clone(&settings.issuer);
                 Credentials::load(introspection, issuer, trust, &client).map(Arc::new)
             });

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use reqwest::Client;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use tokio::time::timeout;
 use url::form_urlencoded::Serializer;
 
 use super::client_auth::Credentials;
 use super::discovery::{Metadata, metadata};
-use super::http::{TIMEOUT, broken, whole_body};
+use super::http::{Client, TIMEOUT, broken, whole_body};
 use super::introspect::Introspector;
 use super::jwks::Realm;
 use super::{ClientError, FetchError, IssuerSettings, Plan, Planned};
@@ -134,6 +133,7 @@ impl Probe {
         };
         let mut request = ready
             .client
+            .at(&url)
             .post(url.clone())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")

@@ -45,12 +45,21 @@ const MAX_FILE: u64 = 64 * 1024;
 
 /// Reads a file that holds a secret.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_at_most(path, MAX_FILE)
+}
+
+/// Reads a regular file of at most so many bytes.
+pub(super) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    // A pipe or a device may never answer.
+    if !std::fs::metadata(path).map_err(told)?.is_file() {
+        return Err(format!("{}: not a regular file", path.display()));
+    }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(told)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(told)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("{}: larger than 64 KiB", path.display()));
+    file.take(most + 1).read_to_end(&mut bytes).map_err(told)?;
+    if bytes.len() as u64 > most {
+        return Err(format!("{}: larger than {} KiB", path.display(), most / 1024));
     }
     Ok(bytes)
 }

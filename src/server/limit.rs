@@ -16,10 +16,12 @@ pub fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// The number of connections that fits under the limit, at most `wanted`.
-pub(super) fn fit_connections(wanted: usize) -> usize {
+/// The number of connections that fits under the limit, at most `wanted`, beside so many calls to
+/// issuers.
+pub(super) fn fit_connections(wanted: usize, calls: usize) -> usize {
     let files = getrlimit(Resource::Nofile).current;
-    let fits = fit(wanted, files);
+    let calls = u64::try_from(calls).unwrap_or(u64::MAX);
+    let fits = fit(wanted, files.map(|files| files.saturating_sub(calls)));
     if fits < wanted {
         tracing::warn!(
             connections = fits,

@@ -105,7 +105,9 @@ impl Server {
     /// As [`Self::start`].
     pub async fn start_bounded(config: Config, mut bounds: Bounds) -> Result<Self, StartError> {
         bounds.header_bytes += config.rules.limits.token;
-        bounds.connections = limit::fit_connections(bounds.connections);
+        let calls = config.issuers.iter().filter_map(|issuer| issuer.introspection.as_ref());
+        let calls = calls.map(|introspection| introspection.max_concurrent).sum();
+        bounds.connections = limit::fit_connections(bounds.connections, calls);
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let token_bytes = config.rules.limits.token;
         let live =
@@ -190,6 +192,7 @@ impl Server {
         let token_bytes = config.rules.limits.token;
         live.replace_rules(config.rules).map_err(StartError::SameIssuer)?;
         self.issuers.replace(plan);
+        live.forget_proofs(); // of those who were asked in the old way in between
         self.app.settings.store(Arc::new(config.edge));
         let (old, new) = (&self.settings, &config.server);
         let waiting = [

@@ -128,6 +128,7 @@ impl Source for FakeSource {
         &self,
         issuer: &str,
         token: OwnedToken,
+        _verified: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
         self.introspected.fetch_add(1, Ordering::SeqCst);
         let (pause, told) = (*self.pause.lock().unwrap(), Arc::clone(&self.told.lock().unwrap()));
@@ -167,7 +168,9 @@ impl World {
     /// Realm `shop` may be asked about tokens, as client `vidimus`; with these changes of the rules.
     pub(crate) fn introspecting(change: impl FnOnce(&mut Rules)) -> Self {
         let mut rules = two_realms();
-        rules.realms[0].introspection = Some(IntrospectionRules::new("vidimus"));
+        let mut introspection = IntrospectionRules::new("vidimus");
+        introspection.prefer_jwt = true;
+        rules.realms[0].introspection = Some(introspection);
         for policy in rules.policies.iter_mut().filter(|policy| policy.accepts_realm(0)) {
             policy.introspect_realm = Some(0);
         }
