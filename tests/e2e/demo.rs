@@ -45,7 +45,7 @@ async fn the_demo_gives_to_curl_what_its_table_says() {
     });
 
     let rows = rows(&printed);
-    table.same("samples", "9", &rows.len().to_string());
+    table.same("samples", "12", &rows.len().to_string());
     let token = printed.split_once("  token() {").and_then(|(_, rest)| rest.split_once("; }"));
     let token = token.map(|(body, _)| format!("token() {{{body}; }}")).expect("the token function");
     let curls = printed.lines().map(str::trim).filter(|line| line.starts_with("curl -"));
@@ -69,7 +69,7 @@ async fn the_demo_gives_to_curl_what_its_table_says() {
             &told(&sh(&script).await),
         );
     }
-    table.same("curl lines", "4", &curls.len().to_string());
+    table.same("curl lines", "5", &curls.len().to_string());
     for line in &curls {
         let got = sh(&format!("{token}\n{line}")).await;
         let sample = rows.iter().find(|row| line.contains(&format!("$(token {})", row.sample)));
