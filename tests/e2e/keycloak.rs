@@ -1,19 +1,18 @@
 //! A real Keycloak for the end-to-end tests: the distribution that Maven has fetched, in
 //! development mode on the loopback address, with the realm of `../data/keycloak/shop-realm.json`.
-//! The secret of a client is its id with `-secret`; the user is `alice` with the password `alice`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that lacks its Keycloak has failed")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{env, process, thread};
+use std::{env, process, sync, thread};
 
-use reqwest::{Client, ClientBuilder, Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::{Client, ClientBuilder, StatusCode};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
@@ -21,7 +20,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) const VERSION: &str = "26.7.3";
 
 const REALM: &str = include_str!("../data/keycloak/shop-realm.json");
-const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// Starts `kc.sh`, and ends the whole process group once Keycloak ends or our side of stdin closes,
@@ -35,19 +34,14 @@ static RUNNING: Mutex<()> = Mutex::const_new(());
 pub(crate) struct Keycloak {
     /// `http://127.0.0.1:PORT`
     pub(crate) base: String,
+    pub(crate) client: Client,
+    /// Every token that was used.
+    tokens: sync::Mutex<BTreeSet<String>>,
     port: u16,
     home: PathBuf,
     log: PathBuf,
     child: Option<Child>,
-    client: Client,
     _only: MutexGuard<'static, ()>,
-}
-
-/// What the password grant with `scope=openid` gives.
-pub(crate) struct Tokens {
-    pub(crate) access: String,
-    pub(crate) id: String,
-    pub(crate) refresh: String,
 }
 
 impl Keycloak {
@@ -67,9 +61,16 @@ impl Keycloak {
         File::create(&log).expect("the log file");
 
         let port = free_port();
-        let base = format!("http://127.0.0.1:{port}");
-        let mut keycloak =
-            Self { base, port, home, log, child: None, client: http_client(), _only: only };
+        let mut keycloak = Self {
+            base: format!("http://127.0.0.1:{port}"),
+            client: http_client(),
+            tokens: sync::Mutex::default(),
+            port,
+            home,
+            log,
+            child: None,
+            _only: only,
+        };
         keycloak.start_again().await;
         keycloak
     }
@@ -112,123 +113,14 @@ impl Keycloak {
         format!("{}/realms/shop", self.base)
     }
 
-    /// An access token by client credentials.
-    pub(crate) async fn token(&self, client: &str, secret: &str) -> String {
-        self.token_with_scope(client, secret, "").await
+    /// Remembers a token, to look for it in the logs.
+    pub(crate) fn remember(&self, token: &str) {
+        self.tokens.lock().expect("no panic in between").insert(token.to_owned());
     }
 
-    /// As [`Keycloak::token`], with a scope besides the client's default ones.
-    pub(crate) async fn token_with_scope(&self, client: &str, secret: &str, scope: &str) -> String {
-        let terms = [("grant_type", "client_credentials"), ("scope", scope)];
-        text(&self.grant("shop", (client, secret), &terms).await, "access_token")
-    }
-
-    /// Access, ID and refresh token by the password grant.
-    pub(crate) async fn password_tokens(
-        &self,
-        client: &str,
-        secret: &str,
-        user: &str,
-        password: &str,
-    ) -> Tokens {
-        let terms = [
-            ("grant_type", "password"),
-            ("scope", "openid"),
-            ("username", user),
-            ("password", password),
-        ];
-        let answer = self.grant("shop", (client, secret), &terms).await;
-        Tokens {
-            access: text(&answer, "access_token"),
-            id: text(&answer, "id_token"),
-            refresh: text(&answer, "refresh_token"),
-        }
-    }
-
-    /// Adds a generated RS256 key and returns its provider id. From the next token on the highest
-    /// priority signs (the realm file's keys have 100); the older keys stay published.
-    pub(crate) async fn add_rsa_key(&self, priority: u32) -> String {
-        let key = json!({
-            "name": format!("rs256-{priority}"),
-            "providerId": "rsa-generated",
-            "providerType": "org.keycloak.keys.KeyProvider",
-            "config": {
-                "algorithm": ["RS256"], "keySize": ["2048"], "priority": [priority.to_string()],
-                "enabled": ["true"], "active": ["true"],
-            },
-        });
-        let (_, created) = self.admin(Method::POST, "/components", Some(&key)).await;
-        let id = created.rsplit('/').next().unwrap_or_default();
-        assert!(!id.is_empty(), "no Location in the answer to a new key");
-        id.to_owned()
-    }
-
-    /// Deletes a key provider; its key is no longer published when this returns.
-    pub(crate) async fn remove_key(&self, provider: &str) {
-        self.admin(Method::DELETE, &format!("/components/{provider}"), None).await;
-    }
-
-    /// The id of the key that signs with this algorithm now.
-    pub(crate) async fn active_kid(&self, algorithm: &str) -> String {
-        let (keys, _) = self.admin(Method::GET, "/keys", None).await;
-        text(&keys["active"], algorithm)
-    }
-
-    /// The provider id of a key, as [`Keycloak::remove_key`] takes it.
-    pub(crate) async fn key_provider(&self, kid: &str) -> String {
-        let (keys, _) = self.admin(Method::GET, "/keys", None).await;
-        let key = keys["keys"].as_array().into_iter().flatten().find(|key| key["kid"] == kid);
-        text(key.unwrap_or_else(|| panic!("the realm has no key {kid}")), "providerId")
-    }
-
-    /// The admin's access token. It is of realm `master`, and lightweight.
-    pub(crate) async fn admin_token(&self) -> String {
-        let login = [("grant_type", "password"), ("username", ADMIN), ("password", ADMIN)];
-        text(&self.grant("master", ("admin-cli", ""), &login).await, "access_token")
-    }
-
-    /// One request to the realm's admin API: the answer's body (null if empty) and its `Location`.
-    pub(crate) async fn admin(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> (Value, String) {
-        let token = self.admin_token().await;
-        let mut request = self
-            .client
-            .request(method, format!("{}/admin/realms/shop{path}", self.base))
-            .bearer_auth(token);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let answer = request.send().await.expect("Keycloak's admin API");
-        let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
-        let location = location.unwrap_or_default().to_owned();
-        let status = answer.status();
-        let body = answer.text().await.expect("a body");
-        assert!(status.is_success(), "admin API, {path}: {status} {body}");
-        (serde_json::from_str(&body).unwrap_or_default(), location)
-    }
-
-    /// One request to a token endpoint; the answer must be 200.
-    async fn grant(&self, realm: &str, client: (&str, &str), terms: &[(&str, &str)]) -> Value {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("client_id", client.0).append_pair("client_secret", client.1);
-        // Keycloak refuses an empty scope instead of leaving it out.
-        form.extend_pairs(terms.iter().filter(|(_, value)| !value.is_empty()));
-        let answer = self
-            .client
-            .post(format!("{}/realms/{realm}/protocol/openid-connect/token", self.base))
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(form.finish())
-            .send()
-            .await
-            .expect("Keycloak's token endpoint");
-        let status = answer.status();
-        let body = answer.text().await.expect("a body");
-        assert!(status == StatusCode::OK, "token for {}: {status} {body}", client.0);
-        serde_json::from_str(&body).expect("JSON")
+    /// Every token that was used.
+    pub(crate) fn tokens(&self) -> BTreeSet<String> {
+        self.tokens.lock().expect("no panic in between").clone()
     }
 
     /// `kc.sh start-dev` in a process group of its own, its output at the end of the log.
@@ -345,9 +237,4 @@ pub(crate) fn client_builder() -> ClientBuilder {
 fn http_client() -> Client {
     let client = client_builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(30));
     client.build().expect("an HTTP client")
-}
-
-/// A member of a JSON object that must be a string.
-fn text(object: &Value, member: &str) -> String {
-    object[member].as_str().unwrap_or_else(|| panic!("no {member} in the answer")).to_owned()
 }

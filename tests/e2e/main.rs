@@ -18,14 +18,13 @@ mod lifecycle;
 mod nginx;
 mod outage;
 mod process;
+mod realm;
 mod rotation;
 mod service;
 mod sidecar;
 mod table;
 mod tokens;
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -69,7 +68,6 @@ async fn scenario(table: &Table) {
         service,
         sidecar,
         number: AtomicU64::new(0),
-        tokens: Mutex::default(),
     };
 
     table.area("1 who passes, and as whom");
@@ -93,7 +91,7 @@ async fn scenario(table: &Table) {
     table.area("6, 8 the sidecar ends, and comes again");
     lifecycle::end(&mut house, table).await;
     table.area("afterwards");
-    lifecycle::logs(&house, table);
+    lifecycle::logs(&house.keycloak, house.nginx.folder(), table);
 }
 
 /// All that runs.
@@ -105,29 +103,22 @@ struct House {
     /// Asks nginx.
     site: Caller,
     number: AtomicU64,
-    /// Every token that was used.
-    tokens: Mutex<BTreeSet<String>>,
 }
 
 impl House {
     /// An access token for this client.
     async fn token(&self, client: &str) -> String {
-        let token = self.keycloak.token(client, &format!("{client}-secret")).await;
-        self.used(&token);
-        token
+        self.keycloak.token(client).await
     }
 
-    /// Alice's tokens, by this client.
-    async fn alice(&self) -> keycloak::Tokens {
-        let (client, user) = (("orders-web", "orders-web-secret"), ("alice", "alice"));
-        let tokens = self.keycloak.password_tokens(client.0, client.1, user.0, user.1).await;
-        [&tokens.access, &tokens.id, &tokens.refresh].into_iter().for_each(|it| self.used(it));
-        tokens
+    /// Alice's tokens, by the service's client.
+    async fn alice(&self) -> realm::Tokens {
+        self.keycloak.alice("orders-web").await
     }
 
-    /// Remembers a token, to look for it in the logs.
+    /// Remembers a token that Keycloak did not issue, to look for it in the logs.
     fn used(&self, token: &str) {
-        self.tokens.lock().expect("no panic in between").insert(token.to_owned());
+        self.keycloak.remember(token);
     }
 
     /// A path below `location` that nobody has asked for yet.
