@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use reqwest::{Client, Method};
+use rustls::RootCertStore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -31,7 +32,8 @@ pub(crate) struct Answer {
 impl Caller {
     /// Asks at `HOST:PORT`.
     pub(crate) fn new(address: &str) -> Self {
-        let client = client_builder().timeout(Duration::from_secs(10)).build();
+        let client = client_builder(RootCertStore::empty());
+        let client = client.timeout(Duration::from_secs(10)).build();
         let client = client.expect("an HTTP client");
         Self { client, base: format!("http://{address}"), asked: Arc::default() }
     }
@@ -83,6 +85,19 @@ impl Answer {
         let values: Vec<_> =
             values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         values.join(" AND ")
+    }
+
+    /// The identity headers that are not empty, in the form of
+    /// [`Arrived::identity`](crate::service::Arrived::identity).
+    pub(crate) fn identity(&self) -> Vec<String> {
+        let named = self.headers.iter().filter_map(|(name, value)| {
+            let name = name.as_str().strip_prefix("x-auth-request-")?;
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (!value.is_empty()).then(|| format!("{name}={value}"))
+        });
+        let mut identity: Vec<String> = named.collect();
+        identity.sort();
+        identity
     }
 
     /// Status and body in one line.

@@ -86,7 +86,7 @@ pub(crate) async fn identity(house: &House, table: &Table) {
 }
 
 /// Asks with forged headers; tells the answer, and what the service got.
-async fn forge(house: &House, method: Method, token: &str) -> String {
+pub(crate) async fn forge(house: &House, method: Method, token: &str) -> String {
     let path = house.path("/orders/");
     let bearer = format!("bearer {token}");
     let headers: Vec<_> = FORGED.into_iter().chain([("authorization", &*bearer)]).collect();

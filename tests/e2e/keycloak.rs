@@ -1,5 +1,6 @@
 //! A real Keycloak for the end-to-end tests: the distribution that Maven has fetched, in
 //! development mode on the loopback address, with the realm of `../data/keycloak/shop-realm.json`.
+//! It answers by http and, asking for a client certificate, by https.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that lacks its Keycloak has failed")]
 
@@ -13,11 +14,18 @@ use std::time::Duration;
 use std::{env, process, sync, thread};
 
 use reqwest::{Client, ClientBuilder, StatusCode};
+use rustls::RootCertStore;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
-/// The release that the tests use, the newest that Maven Central had.
-pub(crate) const VERSION: &str = "26.7.3";
+use crate::certificates::Certificates;
+
+/// The newest release that Maven Central had.
+pub(crate) const NEWEST: &str = "26.7.3";
+
+/// From before the audience rule: here any confidential client may introspect every token of its realm,
+/// since 26.6.2 (and 26.4.12) only one whom the token names in `aud`.
+pub(crate) const BEFORE_AUDIENCE_RULE: &str = "26.4.7";
 
 const REALM: &str = include_str!("../data/keycloak/shop-realm.json");
 pub(crate) const ADMIN: &str = "admin";
@@ -34,10 +42,13 @@ static RUNNING: Mutex<()> = Mutex::const_new(());
 pub(crate) struct Keycloak {
     /// `http://127.0.0.1:PORT`
     pub(crate) base: String,
+    /// `https://127.0.0.1:PORT`. Tokens are of the address where they were got.
+    pub(crate) secure_base: String,
+    pub(crate) certificates: Certificates,
     pub(crate) client: Client,
     /// Every token that was used.
     tokens: sync::Mutex<BTreeSet<String>>,
-    port: u16,
+    ports: [u16; 2],
     home: PathBuf,
     log: PathBuf,
     child: Option<Child>,
@@ -45,12 +56,14 @@ pub(crate) struct Keycloak {
 }
 
 impl Keycloak {
-    /// Unpacks Keycloak below `work` (once), starts it with a fresh database, waits for the realm.
-    /// A second caller in the same process waits until the first one's Keycloak is dropped.
-    pub(crate) async fn start(work: &Path) -> Self {
+    /// Unpacks this version of Keycloak below the work folder (once), starts it with a fresh database,
+    /// waits for the realm. A second caller in the same process waits until the first one's Keycloak is
+    /// dropped.
+    pub(crate) async fn start(version: &str) -> Self {
         let only = RUNNING.lock().await;
         need_java();
-        let home = unpacked(work);
+        let work = env::temp_dir().join("vidimus-e2e");
+        let home = unpacked(&work, version);
         let data = home.join("data");
         for old in ["h2", "transaction-logs"] {
             let _ = fs::remove_dir_all(data.join(old));
@@ -60,12 +73,15 @@ impl Keycloak {
         let log = work.join("keycloak.log");
         File::create(&log).expect("the log file");
 
-        let port = free_port();
+        let certificates = Certificates::make(&work.join("certificates"));
+        let ports = free_ports();
         let mut keycloak = Self {
-            base: format!("http://127.0.0.1:{port}"),
-            client: http_client(),
+            base: format!("http://127.0.0.1:{}", ports[0]),
+            secure_base: format!("https://127.0.0.1:{}", ports[1]),
+            client: http_client(certificates.trusted()),
+            certificates,
             tokens: sync::Mutex::default(),
-            port,
+            ports,
             home,
             log,
             child: None,
@@ -101,7 +117,7 @@ impl Keycloak {
         // Closes stdin, upon which the supervising shell kills the group.
         child.wait().expect("the supervising shell");
         for _ in 0..1_000 {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])).is_err() {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
@@ -138,7 +154,12 @@ impl Keycloak {
             .env("KC_BOOTSTRAP_ADMIN_USERNAME", ADMIN)
             .env("KC_BOOTSTRAP_ADMIN_PASSWORD", ADMIN)
             .env("KC_HTTP_HOST", "127.0.0.1")
-            .env("KC_HTTP_PORT", self.port.to_string())
+            .env("KC_HTTP_PORT", self.ports[0].to_string())
+            .env("KC_HTTPS_PORT", self.ports[1].to_string())
+            .env("KC_HTTPS_CERTIFICATE_FILE", self.certificates.file("server.pem"))
+            .env("KC_HTTPS_CERTIFICATE_KEY_FILE", self.certificates.file("server.key"))
+            .env("KC_HTTPS_CLIENT_AUTH", "request")
+            .env("KC_TRUSTSTORE_PATHS", self.certificates.file("ca.pem"))
             // Every commit reaches the file at once, so a kill loses no key.
             .env("KC_DB_URL_PROPERTIES", ";WRITE_DELAY=0")
             // A third less processor time until it answers.
@@ -179,16 +200,16 @@ fn need_java() {
 }
 
 /// The unpacked distribution below `work`; unpacks it the first time.
-fn unpacked(work: &Path) -> PathBuf {
-    let home = work.join(format!("keycloak-{VERSION}"));
+fn unpacked(work: &Path, version: &str) -> PathBuf {
+    let home = work.join(format!("keycloak-{version}"));
     if home.is_dir() {
         return home;
     }
-    let archive = archive();
+    let archive = archive(version);
     assert!(
         archive.is_file(),
-        "Keycloak {VERSION} is not at {}: mvn dependency:get \
-         -Dartifact=org.keycloak:keycloak-quarkus-dist:{VERSION}:tar.gz -Dtransitive=false",
+        "Keycloak {version} is not at {}: mvn dependency:get \
+         -Dartifact=org.keycloak:keycloak-quarkus-dist:{version}:tar.gz -Dtransitive=false",
         archive.display()
     );
     // Renamed when whole, so an interrupted run leaves nothing that looks finished.
@@ -196,45 +217,45 @@ fn unpacked(work: &Path) -> PathBuf {
     fs::create_dir_all(&half).expect("the work folder");
     let done = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&half).status();
     assert!(done.is_ok_and(|status| status.success()), "tar cannot unpack {}", archive.display());
-    fs::rename(half.join(format!("keycloak-{VERSION}")), &home).expect("the unpacked folder");
+    fs::rename(half.join(format!("keycloak-{version}")), &home).expect("the unpacked folder");
     let _ = fs::remove_dir(&half);
     home
 }
 
 /// Where Maven keeps the archive: `MAVEN_REPO_LOCAL`, by default `~/.m2/repository`.
-fn archive() -> PathBuf {
+fn archive(version: &str) -> PathBuf {
     let repository = env::var_os("MAVEN_REPO_LOCAL").map_or_else(
         || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".m2/repository"),
         PathBuf::from,
     );
     repository
         .join("org/keycloak/keycloak-quarkus-dist")
-        .join(VERSION)
-        .join(format!("keycloak-quarkus-dist-{VERSION}.tar.gz"))
+        .join(version)
+        .join(format!("keycloak-quarkus-dist-{version}.tar.gz"))
 }
 
-/// A port below those that the kernel gives to outgoing connections: while Keycloak is stopped, a
-/// client that keeps trying must not come to sit on it.
-fn free_port() -> u16 {
+/// Two ports below those that the kernel gives to outgoing connections: while Keycloak is stopped, a
+/// client that keeps trying must not come to sit on one.
+fn free_ports() -> [u16; 2] {
     let first = 20_000 + (process::id() % 10_000) as u16;
-    (first..32_000)
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("a free port")
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut ports = (first..32_000).filter(free);
+    [(); 2].map(|()| ports.next().expect("a free port"))
 }
 
 /// A client without proxies. reqwest wants a TLS provider even for plain HTTP.
-pub(crate) fn client_builder() -> ClientBuilder {
+pub(crate) fn client_builder(trusted: RootCertStore) -> ClientBuilder {
     let provider = rustls::crypto::ring::default_provider();
     let tls = rustls::ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
         .expect("TLS versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_root_certificates(trusted)
         .with_no_client_auth();
     Client::builder().tls_backend_preconfigured(tls).no_proxy()
 }
 
 /// A client without kept connections: they would not outlive a stop of Keycloak.
-fn http_client() -> Client {
-    let client = client_builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(30));
-    client.build().expect("an HTTP client")
+fn http_client(trusted: RootCertStore) -> Client {
+    let client = client_builder(trusted).pool_max_idle_per_host(0);
+    client.timeout(Duration::from_secs(30)).build().expect("an HTTP client")
 }

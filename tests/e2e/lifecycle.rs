@@ -59,7 +59,7 @@ pub(crate) async fn reload(house: &House, table: &Table) {
 }
 
 /// Reloads, and lets some requests pass under the new rules.
-async fn take_over(house: &House, table: &Table, configuration: &str) {
+pub(crate) async fn take_over(house: &House, table: &Table, configuration: &str) {
     let said = house.sidecar.reload(configuration).await;
     let told = said.contains("reloaded the configuration");
     table.judged("SIGHUP: another file is taken over", "reloaded", said.trim(), told);

@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test e2e` runs them and prints a table; plain `cargo test` leaves them out. They need
 //! the ports that `deploy/nginx/nginx.conf` names (8080, 8081), nginx, curl, Java and the Keycloak
-//! distribution (see `keycloak.rs`), and take 80 s to 4 minutes, mostly for starts of Keycloak.
+//! distributions (see `keycloak.rs`), and take 2 to 6 minutes, mostly for starts of Keycloak.
 
 #![expect(
     clippy::expect_used,
@@ -10,16 +10,23 @@
     reason = "a test that lacks what it needs has failed"
 )]
 
+mod before_audience_rule;
 mod caller;
+mod certificates;
+mod credentials;
 mod demo;
 mod everyday;
+mod inactive;
+mod introspection;
 mod keycloak;
 mod lifecycle;
 mod nginx;
 mod outage;
 mod process;
 mod realm;
+mod revocation;
 mod rotation;
+mod scene;
 mod service;
 mod sidecar;
 mod table;
@@ -31,13 +38,14 @@ use std::time::Duration;
 use caller::Caller;
 use keycloak::Keycloak;
 use nginx::{Nginx, SITE};
+use scene::Scene;
 use service::{Service, own_body};
 use sidecar::Sidecar;
 use table::Table;
 use tokio::time::timeout;
 
 /// Beyond this something hangs.
-const LIMIT: Duration = Duration::from_secs(330);
+const LIMIT: Duration = Duration::from_secs(420);
 
 /// Between two fetches of keys, and between two that unknown key ids cause, in the main sidecar.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -56,7 +64,7 @@ async fn vidimus_guards_a_service_behind_nginx_with_tokens_of_keycloak() {
 async fn scenario(table: &Table) {
     table.area("start");
     let (nginx, service) = (Nginx::start().await, Service::start().await); // who lacks them knows at once
-    let keycloak = Keycloak::start(&std::env::temp_dir().join("vidimus-e2e")).await;
+    let keycloak = Keycloak::start(keycloak::NEWEST).await;
     let configuration = configuration(&keycloak.issuer(), "");
     let sidecar = Sidecar::start(nginx.folder(), "main", "info", &configuration).await;
     let ready = sidecar.gets_ready(Duration::from_secs(10)).await;
@@ -88,10 +96,34 @@ async fn scenario(table: &Table) {
     lifecycle::connections(&house, table).await;
     table.area("8 the service's own answers, and its absence");
     everyday::service(&mut house, table).await;
+    introspection(&mut house, table).await;
     table.area("6, 8 the sidecar ends, and comes again");
     lifecycle::end(&mut house, table).await;
     table.area("afterwards");
     lifecycle::logs(&house.keycloak, house.nginx.folder(), table);
+}
+
+/// Tokens that Keycloak must be asked about: by sidecars of their own, then by the main one.
+async fn introspection(house: &mut House, table: &Table) {
+    let scene = Scene { keycloak: &house.keycloak, folder: house.nginx.folder(), table };
+    table.area("9 introspection: which tokens Keycloak is asked about");
+    introspection::who_passes(&scene).await;
+    table.area("9 introspection: the audience rule");
+    inactive::audience(&scene, true).await;
+    table.area("9 introspection: the full token beside the claims");
+    introspection::full_jwt(&scene).await;
+    table.area("9 introspection: by another address");
+    inactive::another_address(&scene).await;
+    table.area("9 introspection: our own credentials");
+    credentials::ways(&scene).await;
+    credentials::wrong(&scene).await;
+    table.area("9 introspection: sessions and keys end");
+    revocation::sessions(&scene).await;
+    revocation::keys(&scene).await;
+    table.area("9 introspection: through nginx");
+    introspection::through_nginx(house, table).await;
+    table.area("9 introspection: Keycloak is out of reach");
+    revocation::outage(house, table).await;
 }
 
 /// All that runs.

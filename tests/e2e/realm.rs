@@ -1,4 +1,4 @@
-//! What the tests ask of Keycloak's realm: tokens, and what an administrator does.
+//! What the tests ask of Keycloak's realm: tokens, logout, and what an administrator does.
 //! The secret of a client is its id with `-secret`; the user is `alice` with the password `alice`.
 
 use reqwest::{Method, StatusCode};
@@ -22,6 +22,11 @@ impl Keycloak {
         self.issued(&self.grant(&self.base, client, &BY_ITSELF).await, "access_token")
     }
 
+    /// The same over https: it is of another issuer.
+    pub(crate) async fn secure_token(&self, client: &str) -> String {
+        self.issued(&self.grant(&self.secure_base, client, &BY_ITSELF).await, "access_token")
+    }
+
     /// Alice logs in at this client.
     pub(crate) async fn alice(&self, client: &str) -> Tokens {
         let login = [
@@ -36,6 +41,35 @@ impl Keycloak {
             id: self.issued(&answer, "id_token"),
             refresh: self.issued(&answer, "refresh_token"),
         }
+    }
+
+    /// She logs out there: her session ends.
+    pub(crate) async fn log_out(&self, client: &str, refresh_token: &str) {
+        let url = format!("{}/protocol/openid-connect/logout", self.issuer());
+        let secret = format!("{client}-secret");
+        let form =
+            [("client_id", client), ("client_secret", &secret), ("refresh_token", refresh_token)];
+        let (status, body) = self.post(&url, &form).await;
+        assert!(status.is_success(), "logout: {status} {body}");
+    }
+
+    /// An administrator ends all her sessions.
+    pub(crate) async fn end_sessions_of_alice(&self) {
+        let path = format!("{}/logout", self.path_of_alice().await);
+        self.admin(Method::POST, &path, None).await;
+    }
+
+    /// An administrator disables her, or enables her again.
+    pub(crate) async fn enable_alice(&self, enabled: bool) {
+        let path = self.path_of_alice().await;
+        let (mut alice, _) = self.admin(Method::GET, &path, None).await;
+        alice["enabled"] = enabled.into();
+        self.admin(Method::PUT, &path, Some(&alice)).await;
+    }
+
+    async fn path_of_alice(&self) -> String {
+        let (users, _) = self.admin(Method::GET, "/users?username=alice&exact=true", None).await;
+        format!("/users/{}", text(&users[0], "id"))
     }
 
     /// Adds a generated RS256 key and returns its provider id. From the next token on the highest

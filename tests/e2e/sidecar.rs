@@ -93,6 +93,11 @@ impl Sidecar {
         self.metric("vidimus_jwks_refresh_total", "").await
     }
 
+    /// How often it has asked about tokens, or would have if it might.
+    pub(crate) async fn calls(&self) -> u64 {
+        self.metric("vidimus_introspection_total", "").await
+    }
+
     /// Writes another configuration, sends SIGHUP, and returns what it logs about it.
     pub(crate) async fn reload(&self, configuration: &str) -> String {
         let before = self.log().len();

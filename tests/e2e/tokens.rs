@@ -40,6 +40,11 @@ pub(crate) fn made_up(issuer: &str) -> String {
     format!("{}.{}.{}", write(&header), write(&claims), BASE64URL.encode([7; 64]))
 }
 
+/// Two parts of a JWS whose header lacks `alg`. Keycloak answers 400 to it.
+pub(crate) fn without_algorithm(number: u64) -> String {
+    format!("{}.{}", write(&json!({ "number": number })), write(&json!({})))
+}
+
 /// With another claim.
 pub(crate) fn with_claim(token: &str, name: &str, value: Value) -> String {
     let mut claims = claims(token);
@@ -50,7 +55,11 @@ pub(crate) fn with_claim(token: &str, name: &str, value: Value) -> String {
 /// The identity headers that the service must get for this token, in the form of
 /// [`Arrived::identity`](crate::service::Arrived::identity); of what is missing it gets none.
 pub(crate) fn identity(token: &str) -> Vec<String> {
-    let claims = claims(token);
+    identity_of(&claims(token))
+}
+
+/// The same for these claims.
+pub(crate) fn identity_of(claims: &Value) -> Vec<String> {
     let text = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
     let roles = claims["realm_access"]["roles"].as_array().into_iter().flatten();
     let roles: Vec<&str> = roles.filter_map(Value::as_str).collect();
@@ -68,6 +77,15 @@ pub(crate) fn identity(token: &str) -> Vec<String> {
     .collect();
     identity.sort();
     identity
+}
+
+/// The same bytes, spelt otherwise: the last character has bits that belong to none of them (RFC 4648
+/// §3.5), if the signature is 256 bytes long.
+pub(crate) fn respelt(token: &str) -> String {
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let (rest, last) = token.split_at(token.len() - 1);
+    let place = ALPHABET.find(last).expect("base64url") ^ 1;
+    format!("{rest}{}", &ALPHABET[place..=place])
 }
 
 /// One of the three parts, as it stands.
