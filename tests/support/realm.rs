@@ -49,7 +49,11 @@ impl Asking {
     pub(crate) fn start(settings: IssuerSettings) -> Self {
         let mut realm = rules(&settings.issuer);
         let introspection = settings.introspection.as_ref();
-        realm.introspection = introspection.map(|of| IntrospectionRules::new(&of.client_id));
+        realm.introspection = introspection.map(|of| {
+            let mut rules = IntrospectionRules::new(&of.client_id);
+            rules.prefer_jwt = of.prefer_jwt;
+            rules
+        });
         let mut policy = Policy::new("default", vec![0]);
         policy.introspect_realm = Some(0);
         let (realms, policies) = (vec![realm], vec![policy]);
