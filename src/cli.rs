@@ -50,7 +50,7 @@ pub(crate) enum Command {
         config: PathBuf,
         /// A token of one of the realms, or - to read it from standard input: what its realm makes of it
         #[arg(value_name = "TOKEN")]
-        token: Option<String>,
+        token: Vec<String>,
     },
     /// Explain the decision about a token, rule by rule; the token itself is not printed
     Inspect {
@@ -61,8 +61,8 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "NAME", default_value = "default")]
         policy: String,
         /// The token; without it, or with -, it is read from standard input
-        #[arg(value_name = "TOKEN", default_value = "-")]
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        token: Vec<String>,
     },
     /// Ask a running sidecar whether it is ready: exit 0 or 1 (for container health checks)
     Health {

@@ -45,11 +45,11 @@ fn main() -> ExitCode {
             }
             Err(errors) => fail(FAILED, &errors),
         },
-        Command::Doctor { config, token } => {
-            with_config(&config, |config| block_on(run::doctor(config, token)))
-        }
+        Command::Doctor { config, token } => with_config(&config, |config| {
+            block_on(run::doctor(config, (!token.is_empty()).then(|| token.join(" "))))
+        }),
         Command::Inspect { config, policy, token } => {
-            with_config(&config, |config| block_on(run::inspect(config, policy, token)))
+            with_config(&config, |config| block_on(run::inspect(config, policy, token.join(" "))))
         }
         Command::Health { admin } => ended(run::health(admin)),
         Command::Serve(options) => match options.load() {

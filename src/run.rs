@@ -69,7 +69,7 @@ pub(crate) async fn inspect(
 /// A token as an argument, or from standard input, where no other user of the machine sees it.
 fn given(token: String) -> std::io::Result<String> {
     let mut text = token;
-    if text == "-" {
+    if text == "-" || text.is_empty() {
         text.clear();
         std::io::stdin().take(1024 * 1024).read_to_string(&mut text)?;
     }

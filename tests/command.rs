@@ -84,7 +84,10 @@ fn exit_codes_are_those_of_the_contract() {
         (&["inspect", "-c", &bad, "x"], 78, "bad.toml:2: realm[0].issuer"),
         (&["inspect", "-c", &good, "-p", "none", "x"], 1, "there are: default"),
         (&["inspect", "-c", &good, "opaque"], 1, "decision: 401, reason token_opaque"),
-        (&["inspect", "-c", &good], 1, "decision: 401, reason token_opaque"), // nothing on stdin
+        (&["inspect", "-c", &good], 1, "decision: 401, reason no_credential"), // nothing on stdin
+        (&["inspect", "-c", &good, "{\"error\":\"invalid_grant\"}"], 1, "is it the error answer"),
+        (&["inspect", "-c", &good, "Bearer", "opaque"], 1, "decision: 401, reason token_opaque"),
+        (&["doctor", "-c", &good, "\"quoted\""], 1, "there are quotes around it"),
         (&["nonsense"], 64, "nonsense"),
         (&["version", "--log", "loud"], 64, "\"loud\" is not one of off, error"),
         (&["health", "--admin", "127.0.0.1:9"], 1, "127.0.0.1:9: "),

@@ -146,7 +146,7 @@ async fn a_token_that_verifies_and_is_not_active_gets_the_likely_reason() {
     let found = troubles(&config, Some(&full)).await;
     assert!(
         found.iter().any(|(grade, subject, text)| *grade == Grade::Bad
-            && *subject == "audience"
+            && *subject == "active"
             && text.contains("(orders-api, account) lacks vidimus")
             && text.contains("add an audience mapper")),
         "{found:?}"
@@ -276,4 +276,53 @@ async fn inspect_comes_to_the_decision_of_the_sidecar_and_never_prints_the_token
             assert!(!said.contains("\u{1b}[2J"), "a claim reached the terminal as it was");
         }
     }
+}
+
+#[tokio::test]
+async fn a_lightweight_token_without_introspection_is_not_sent_after_mappers() {
+    let issuer = issuer().await;
+    let config = configuration(issuer.issuer(), "", "");
+    let token = issuer.lightweight_token(claims(&issuer, json!({}))).unwrap();
+    let found = troubles(&config, Some(&token)).await;
+    let bad = found.iter().find(|(grade, ..)| *grade == Grade::Bad).unwrap();
+    assert!(bad.2.contains("add [realm.introspection]"), "{found:?}");
+    let said = inspect(&config, "default", &token).await.unwrap().to_string();
+    assert!(said.contains("not asked: the token is lightweight"), "{said}");
+    assert!(said.contains("-> add [realm.introspection]"), "{said}");
+    assert!(!said.contains("mapper"), "{said}");
+}
+
+#[tokio::test]
+async fn an_opaque_token_is_sent_to_nobody_if_it_may_be_several_realms() {
+    let (one, two) = (issuer().await, issuer().await);
+    let realm = |issuer: &Issuer, name: &str| {
+        let (at, asking) = (issuer.issuer(), asking(INTROSPECTOR.1));
+        format!(
+            "[[realm]]\nname = \"{name}\"\nissuer = \"{at}\"\naudience = [\"orders-api\"]\n{asking}\n"
+        )
+    };
+    let policies = "[policy.default]\nintrospect_realm = \"one\"";
+    let text = format!("{}{}{policies}", realm(&one, "one"), realm(&two, "two"));
+    let config = Config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors}"));
+    let active = json!({ "aud": ["orders-api", "vidimus"] });
+    let token = one.opaque_token(claims(&one, active)).unwrap();
+    let found = troubles(&config, Some(&token)).await;
+    assert!(
+        found.iter().any(|(_, _, text)| text.contains("inspect -c FILE -p POLICY")),
+        "{found:?}"
+    );
+    assert_eq!((one.introspected(), two.introspected()), (1, 1), "invented ones only");
+    assert!(inspect(&config, "default", &token).await.unwrap().is_good());
+    assert_eq!((one.introspected(), two.introspected()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_set_by_hand_is_named_as_the_fault() {
+    let issuer = issuer().await;
+    let wrong = format!("{}\nendpoint = \"{}/nowhere\"", asking(INTROSPECTOR.1), issuer.issuer());
+    let found = troubles(&configuration(issuer.issuer(), &wrong, ""), None).await;
+    assert!(
+        matches!(&*found, [(Grade::Bad, _, text)] if text.contains("`endpoint` is set by hand")),
+        "{found:?}"
+    );
 }

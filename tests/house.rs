@@ -84,7 +84,7 @@ fn rooms_use_only_what_the_map_allows() {
         ("config", &["check", "gate", "issuer", "edge"]),
         ("server", &["check", "gate", "issuer", "edge", "telemetry", "config"]),
         ("demo", &["check", "gate", "issuer", "config", "server"]),
-        ("doctor", &["check", "gate", "issuer", "config"]),
+        ("doctor", &["check", "gate", "issuer", "edge", "config"]),
     ] {
         for path in files(room) {
             let code = code(&path);

@@ -68,7 +68,6 @@ pub(super) fn read(
 /// How our client proves itself, and the key of the file or variable that it does so with.
 fn client_auth(section: &mut Section<'_>, errors: &mut Errors) -> Option<(ClientAuth, At<()>)> {
     const SECRETS: &str = "client_secret_file, client_secret_env or client_secret";
-    let before = errors.len();
     let way = section.text("auth", errors);
     let way = way.unwrap_or_else(|| section.here("auth").with(BASIC.to_owned()));
     let secret = secret(section, errors);
@@ -89,47 +88,50 @@ fn client_auth(section: &mut Section<'_>, errors: &mut Errors) -> Option<(Client
     for (at, ways) in given.iter().filter_map(|(at, ways)| Some((at.as_ref()?, ways))) {
         if [BASIC, POST, KEY, TLS].contains(&name) && !ways.contains(&name) {
             let found = format!("a setting that {name} does not use");
-            errors.push(at.error(found, format!("nothing; or auth = {:?}", ways.join("\" or \""))));
+            let ways = ways.iter().map(|way| format!("auth = {way:?}")).collect::<Vec<_>>();
+            errors.push(at.error(found, format!("nothing; or {}", ways.join(" or "))));
         }
     }
     let algorithms = || Algorithm::ALL.map(Algorithm::name).join(", ");
     let algorithm = algorithm.map(|at| at.parse::<Algorithm>(&algorithms(), errors));
     let section: &Section<'_> = section;
-    let mut missing = |key: &str, what: &str| {
-        if errors.len() == before {
-            let allowed = format!("{what}, for {name}");
-            errors.push(section.here(key).error("nothing", allowed));
+    let missing = |errors: &mut Errors, key: &str, what: &str| {
+        let place = section.here(key);
+        if !errors.iter().any(|error| error.path == place.path) {
+            errors.push(place.error("nothing", format!("{what}, for {name}")));
         }
-        None
     };
     match name {
         BASIC | POST => {
-            let Some((secret, at)) = secret else { return missing("client_secret_file", SECRETS) };
-            Some((
-                if name == BASIC { ClientAuth::Basic(secret) } else { ClientAuth::Post(secret) },
-                at,
-            ))
+            let Some((secret, at)) = secret else {
+                if !errors.iter().any(|error| error.path.contains(".client_secret")) {
+                    missing(errors, "client_secret_file", SECRETS);
+                }
+                return None;
+            };
+            let auth =
+                if name == BASIC { ClientAuth::Basic(secret) } else { ClientAuth::Post(secret) };
+            Some((auth, at))
         }
         KEY => {
-            let Some(file) = key_file else {
-                return missing("client_key_file", "a file with our private key (PKCS #8, PEM)");
-            };
-            let Some(algorithm) = algorithm else {
-                return missing("client_key_algorithm", &algorithms());
-            };
+            if key_file.is_none() {
+                missing(errors, "client_key_file", "a file with our private key (PKCS #8, PEM)");
+            }
+            if algorithm.is_none() {
+                missing(errors, "client_key_algorithm", &algorithms());
+            }
+            let (file, algorithm) = (key_file?, algorithm??);
             let (at, key_id) = (file.place(), key_id.map(|at| at.value));
-            Some((
-                ClientAuth::PrivateKey { file: file.value.into(), algorithm: algorithm?, key_id },
-                at,
-            ))
+            Some((ClientAuth::PrivateKey { file: file.value.into(), algorithm, key_id }, at))
         }
         TLS => {
-            let Some(certificate) = certificate_file else {
-                return missing("client_certificate_file", "a file with our certificate (PEM)");
-            };
-            let Some(key) = key_file else {
-                return missing("client_key_file", "a file with our private key (PEM)");
-            };
+            if certificate_file.is_none() {
+                missing(errors, "client_certificate_file", "a file with our certificate (PEM)");
+            }
+            if key_file.is_none() {
+                missing(errors, "client_key_file", "a file with our private key (PEM)");
+            }
+            let (certificate, key) = (certificate_file?, key_file?);
             let at = certificate.place();
             let (certificate_file, key_file) = (certificate.value.into(), key.value.into());
             Some((ClientAuth::Tls { certificate_file, key_file }, at))

@@ -71,15 +71,24 @@ pub(super) fn read(
         section.section("headers", errors);
     }
     if let Some(at) = section.text("forward_jwt", errors) {
-        const ALLOWED: &str = "a header of its own, such as \"X-Auth-Request-Access-Token\"; not Authorization: nginx sets \
-             that from it";
-        let name = at.value.parse::<HeaderName>().ok().filter(|name| !is_reserved(name.as_str()));
         let taken = |name: &HeaderName| {
-            policy.headers.iter().any(|(other, _)| alias(other) == alias(name.as_str()))
+            policy.headers.iter().find(|(other, _)| alias(other) == alias(name.as_str()))
         };
-        match name.filter(|name| !taken(name)) {
-            Some(_) => policy.forward_jwt = Some(at.value.into()),
-            None => errors.push(at.error(format_args!("{:?}", at.value), ALLOWED)),
+        let wrong = match at.value.parse::<HeaderName>() {
+            Err(_) => Some("the name of a header, such as \"X-Auth-Request-Access-Token\"".into()),
+            Ok(name) if name == http::header::AUTHORIZATION => Some(
+                "a header of its own, such as \"X-Auth-Request-Access-Token\": nginx makes Authorization \
+                 of it"
+                    .into(),
+            ),
+            Ok(name) if is_reserved(name.as_str()) => {
+                Some("the name of a request header that is not HTTP's own".into())
+            }
+            Ok(name) => taken(&name).map(|(other, _)| format!("another name: {other} is a header of a claim")),
+        };
+        match wrong {
+            None => policy.forward_jwt = Some(at.value.into()),
+            Some(allowed) => errors.push(at.error(format_args!("{:?}", at.value), allowed)),
         }
     }
     section.end(errors);
@@ -118,7 +127,8 @@ pub(super) fn introspect_realm(
         (None, _) => {
             let allowed = format!(
                 "which of {names} is asked about opaque tokens, which do not say whose they are: \
-                 introspect_realm = \"...\""
+                 introspect_realm = \"...\" (Keycloak issues none: use_for = [\"lightweight\"] in the \
+                 realms does as well)"
             );
             errors.push(here.error("nothing", allowed));
             None

@@ -53,6 +53,22 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
     })
 }
 
+/// Keys that are often looked for in another section.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("introspection", "[realm.introspection]"),
+    ("client_id", "[realm.introspection]"),
+    ("client_secret", "[realm.introspection]"),
+    ("client_secret_file", "[realm.introspection]"),
+    ("auth", "[realm.introspection]"),
+    ("use_for", "[realm.introspection]"),
+    ("cache_ttl", "[realm.introspection]"),
+    ("prefer_jwt", "[realm.introspection]"),
+    ("introspect_realm", "[policy.NAME]"),
+    ("forward_jwt", "[policy.NAME]"),
+    ("scopes", "[policy.NAME]"),
+    ("roles", "[policy.NAME]"),
+];
+
 /// A file that is no TOML at all would otherwise fill the screen.
 const MAX_SYNTAX_MISTAKES: usize = 10;
 
@@ -360,9 +376,16 @@ impl<'a> Section<'a> {
                 self.known.iter().copied().map(|known| (strsim::jaro_winkler(known, key), known));
             let near =
                 near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
-            let allowed = match near {
+            let elsewhere = ELSEWHERE.iter().find(|(known, section)| {
+                *known == key && !self.path.ends_with(section.trim_matches(['[', ']']))
+            });
+            let allowed = match near.filter(|(likeness, _)| *likeness > 0.95 || elsewhere.is_none())
+            {
                 Some((_, known)) => format!("{}; did you mean `{known}`?", self.known.join(", ")),
-                None => self.known.join(", "),
+                None => elsewhere.map_or_else(
+                    || self.known.join(", "),
+                    |(_, section)| format!("it, but in {section}"),
+                ),
             };
             let place =
                 At { value: (), path: self.path(key), line: line(self.text, &value.span()) };

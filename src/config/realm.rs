@@ -6,7 +6,7 @@ use url::Url;
 
 use super::reader::{At, Errors, Section};
 use crate::check::{Algorithm, AudienceRule, RealmRules};
-use crate::issuer::IssuerSettings;
+use crate::issuer::{ClientAuth, IntrospectionSettings, IssuerSettings};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -133,6 +133,13 @@ pub(super) fn read(
     }
     realm.end(errors);
     let (rules_of, settings_of) = introspection.unzip();
+    if let (Some(asked), Some(IntrospectionSettings { auth: ClientAuth::Tls { .. }, endpoint, .. })) =
+        (asked, &settings_of)
+        && endpoint.as_ref().unwrap_or(asked).scheme() == "http"
+    {
+        let allowed = "https, if the client proves itself with a certificate (tls_client_auth)";
+        errors.push(asked_at.error(format_args!("{asked}"), allowed));
+    }
     rules.introspection = rules_of;
 
     let settings = IssuerSettings {

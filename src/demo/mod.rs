@@ -145,7 +145,7 @@ impl Demo {
 
   token() {{ curl -s {issuer}/protocol/openid-connect/token \
     -d grant_type=client_credentials -d client_id={id} -d client_secret={secret} -d sample=$1 |
-    sed 's/.*"access_token":"\([^"]*\)".*/\1/'; }}
+    sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p'; }}
 
   curl -i -H "Authorization: Bearer $(token good)"           {sidecar}/auth
   curl -i -H "Authorization: Bearer $(token expired)"        {sidecar}/auth

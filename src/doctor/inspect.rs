@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::remedy::{for_denial, for_error};
+use super::given::{doubt, given};
+use super::remedy::{ADD_INTROSPECTION, for_denial, for_error};
 use super::report::shown;
 use super::{Error, Patient, Report};
 use crate::check::{
@@ -109,9 +110,26 @@ pub async fn inspect(config: &Config, policy: &str, token: &str) -> Result<Repor
     let found = config.rules.policies.iter().find(|found| found.name() == policy);
     let found =
         found.ok_or_else(|| format!("there is no policy {policy:?}; there are: {names}"))?;
-    let mut case = Case::new(config, found, RawToken::new(token.trim()));
+    let token = match given(token) {
+        Ok(token) => token,
+        Err((denial, instead)) => {
+            let mut report = Report::default();
+            report.title(format!("no token, under policy {policy}"));
+            report.bad("form", instead.into(), for_denial(denial).into());
+            report.title(verdict(denial));
+            return Ok(report);
+        }
+    };
+    let mut case = Case::new(config, found, token);
     let outcome = case.judge().await?;
     Ok(case.tell(outcome))
+}
+
+/// nginx knows no 400.
+fn verdict(denial: Denial) -> String {
+    let answer = denial.answer();
+    let status = if answer.status == 400 { 401 } else { answer.status };
+    format!("decision: {status}, reason {}: {}", answer.label, answer.description)
 }
 
 struct Case<'a> {
@@ -270,11 +288,15 @@ impl<'a> Case<'a> {
             match (fell, denied) {
                 (Some(fell), Some(denial)) if fell == rule => {
                     let description = denial.answer().description;
-                    report.bad(
-                        rule.name(),
-                        format!("{description}: {found}"),
-                        for_denial(denial).into(),
-                    );
+                    let cure = match denial {
+                        Denial::Audience | Denial::ScopeMissing | Denial::RoleMissing
+                            if self.lacks_introspection() =>
+                        {
+                            ADD_INTROSPECTION
+                        }
+                        denial => for_denial(denial),
+                    };
+                    report.bad(rule.name(), format!("{description}: {found}"), cure.into());
                     break;
                 }
                 _ if opaque && self.introspection.is_none() && unsigned.contains(&rule) => {}
@@ -289,7 +311,10 @@ impl<'a> Case<'a> {
         for (what, remedy) in &self.trouble {
             report.note("the realm", what.clone(), (*remedy).into());
         }
-        report.title(self.verdict(&outcome));
+        report.title(match &outcome {
+            Ok(_) => "decision: 200, with these headers".into(),
+            Err(denial) => verdict(*denial),
+        });
         if let Ok(grant) = &outcome {
             for (header, value) in grant.identity() {
                 let forwarded = self.policy.forward_jwt.as_deref() == Some(header);
@@ -297,21 +322,23 @@ impl<'a> Case<'a> {
                     (true, 1..) => format!("(the full JWT, {} bytes)", value.len()),
                     _ => shown(&value),
                 };
-                report.good("header", format!("{header}: {value}"));
+                match forwarded && value.is_empty() {
+                    false => report.good("header", format!("{header}: {value}")),
+                    true => report.note(
+                        "header",
+                        format!("{header}: empty, there is no full JWT to forward"),
+                        "prefer_jwt, and \"Support JWT claim in Introspection Response\" in Keycloak".into(),
+                    ),
+                }
             }
         }
         report
     }
 
-    fn verdict(&self, outcome: &Result<Grant, Denial>) -> String {
-        match outcome {
-            Ok(_) => "decision: 200, with these headers".into(),
-            Err(denial) => {
-                let answer = denial.answer();
-                let status = if answer.status == 400 { 401 } else { answer.status };
-                format!("decision: {status}, reason {}: {}", answer.label, answer.description)
-            }
-        }
+    fn lacks_introspection(&self) -> bool {
+        let jti = self.claims.as_ref().and_then(|claims| claims["jti"].as_str()).unwrap_or("");
+        let light = matches!(jti.as_bytes(), [_, _, b'l', b't', _, _, b':', ..]);
+        light && self.realm.is_some_and(|realm| realm.introspection.is_none())
     }
 
     /// What the token has to show for a rule, and what the rule wants; nothing if it does not apply.
@@ -346,7 +373,7 @@ impl<'a> Case<'a> {
         };
         Some(match rule {
             Rule::Form if opaque => match self.token.expose().matches('.').count() {
-                0 | 1 => "opaque: no JWT".into(),
+                0 | 1 => format!("opaque: no JWT{}", doubt(self.token.expose())),
                 parts => format!("{} parts", parts + 1),
             },
             Rule::Form => match self.token.expose().matches('.').count() {
@@ -380,6 +407,9 @@ impl<'a> Case<'a> {
             Rule::Introspection => match &self.introspection {
                 Some(how) => how.clone(),
                 None if opaque => "the realm must be asked".into(),
+                None if self.lacks_introspection() => {
+                    "not asked: the token is lightweight, and the realm has no [realm.introspection]".into()
+                }
                 None => "not needed".into(),
             },
             Rule::Audience => {

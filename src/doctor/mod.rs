@@ -1,6 +1,7 @@
 //! `vidimus doctor` and `vidimus inspect`: what is wrong with a realm, and with a token, and what to do
 //! about it. Both ask the real issuer, once, by the very ways that the sidecar asks it.
 
+mod given;
 mod inspect;
 mod remedy;
 mod report;
@@ -18,7 +19,7 @@ use crate::check::{
 };
 use crate::config::Config;
 use crate::gate::{Live, Rules, SystemClock};
-use crate::issuer::{ClientError, Probe, Probed};
+use crate::issuer::{ClientError, FetchError, Probe, Probed};
 use remedy::for_error;
 
 /// Why nothing could be examined at all.
@@ -31,6 +32,13 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// If a file that the configuration names cannot be used.
 pub async fn doctor(config: &Config, token: Option<&str>) -> Result<Report, Error> {
     let mut report = Report::default();
+    let token = match token.map(given::given).transpose() {
+        Ok(token) => token,
+        Err((denial, instead)) => {
+            report.bad("token", instead.into(), remedy::for_denial(denial).into());
+            return Ok(report);
+        }
+    };
     let (mut seen, mut why) = (false, None);
     let opaque =
         |rules: &&RealmRules| rules.introspection.as_ref().is_some_and(|i| i.use_for.opaque);
@@ -39,8 +47,8 @@ pub async fn doctor(config: &Config, token: Option<&str>) -> Result<Report, Erro
         let mut patient = Patient::new(config, place)?;
         patient.asks_opaque = !several; // a token is sent to nobody but its own realm
         report.title(format!("realm {}: {}", patient.name(), patient.issuer()));
-        patient.examine(&mut report).await;
-        if let Some(token) = token.map(RawToken::new) {
+        patient.examine(token.is_none(), &mut report).await;
+        if let Some(token) = token {
             match patient.examine_token(token, &mut report).await {
                 Ok(()) => seen = true,
                 // Of another realm, perhaps; what else is wrong with it is told in the end.
@@ -74,6 +82,8 @@ struct Patient {
     live: Arc<Live>,
     /// Whether it can be asked about tokens.
     introspects: bool,
+    /// Whether `endpoint` is set.
+    by_hand: bool,
     /// Whether it may be asked about opaque ones, which may be another realm's.
     asks_opaque: bool,
 }
@@ -81,6 +91,7 @@ struct Patient {
 impl Patient {
     fn new(config: &Config, place: usize) -> Result<Self, Error> {
         let (rules, settings) = (&config.rules.realms[place], &config.issuers[place]);
+        let by_hand = settings.introspection.as_ref().is_some_and(|i| i.endpoint.is_some());
         let live = Live::new(Rules::default(), Arc::new(SystemClock))?;
         let live = Arc::new(live);
         let probe = Probe::new(settings.clone(), Arc::clone(&live))
@@ -93,6 +104,7 @@ impl Patient {
             realms,
             live,
             introspects: false,
+            by_hand,
             asks_opaque: false,
         })
     }
@@ -105,7 +117,8 @@ impl Patient {
         &self.rules.issuer
     }
 
-    async fn examine(&mut self, report: &mut Report) {
+    /// What can be said without a token; `alone` if there is none.
+    async fn examine(&mut self, alone: bool, report: &mut Report) {
         let places = match self.probe.metadata().await {
             Ok(places) => places,
             Err(error) => return report.failed("metadata", &error, for_error(&error.error)),
@@ -138,21 +151,22 @@ impl Patient {
             }
         }
         match places.introspection {
-            None => report.good(
+            None => report.note(
                 "introspection",
                 "not configured: opaque and lightweight tokens are refused".into(),
+                "add [realm.introspection] if clients of the realm have such tokens".into(),
             ),
-            Some(Err(error)) => report.failed("introspection", &error, for_error(&error.error)),
-            Some(Ok(place)) => self.examine_introspection(&place, report).await,
+            Some(Err(error)) => report.failed("introspection", &error, self.cure(&error.error)),
+            Some(Ok(place)) => self.examine_introspection(&place, alone, report).await,
         }
     }
 
     /// An invented token shows whether our client is accepted; a token of its own, whether the realm
     /// wants our client in `aud`.
-    async fn examine_introspection(&mut self, place: &str, report: &mut Report) {
+    async fn examine_introspection(&mut self, place: &str, alone: bool, report: &mut Report) {
         let client = self.client().to_owned();
         match self.probe.introspect(&invented()).await {
-            Err(error) => return report.failed("introspection", &error, for_error(&error.error)),
+            Err(error) => return report.failed("introspection", &error, self.cure(&error.error)),
             Ok(Reply::Active(_)) => {
                 return report.bad(
                     "introspection",
@@ -167,6 +181,9 @@ impl Patient {
             ),
         }
         self.introspects = true;
+        if !alone {
+            return; // the token tells more
+        }
         let Ok(token) = self.probe.own_token().await else {
             return report.note(
                 "audience",
@@ -186,7 +203,10 @@ impl Patient {
                      one of their tokens: vidimus doctor -c FILE - <TOKEN_FILE"
                 ),
             ),
-            Ok(_) => report.good("audience", format!("a token of {client}'s own is active")),
+            Ok(_) => report.good(
+                "audience",
+                format!("a token of {client}'s own is active; those of others need the mapper too"),
+            ),
             Err(why) => report.bad("introspection", why, String::new()),
         }
     }
@@ -228,6 +248,11 @@ impl Patient {
         let all = self.rules.introspection.as_ref().is_some_and(|rules| rules.use_for.all);
         if presented.as_ref().is_some_and(regular) && !all {
             report.good("token", "it is a full token: the realm is not asked about it".into());
+        } else if presented.as_ref().is_some_and(|v| v.claims().form() == TokenForm::Lightweight)
+            && self.rules.introspection.is_none()
+        {
+            let what = "it is lightweight, and this realm has no [realm.introspection]";
+            report.bad("token", what.into(), remedy::ADD_INTROSPECTION.into());
         } else if self.introspects {
             self.examine_answer(&token.to_owned(), presented.as_ref(), report).await;
         }
@@ -304,7 +329,18 @@ impl Patient {
                  than it issues tokens by (set its option `hostname`). Keycloak's own log has the reason"
             ),
         };
-        report.bad("audience", what, cure);
+        report.bad("active", what, cure);
+    }
+
+    fn cure(&self, error: &FetchError) -> &'static str {
+        match (error, self.by_hand) {
+            (FetchError::Credentials { .. } | FetchError::Secret(_), _) | (_, false) => {
+                for_error(error)
+            }
+            (_, true) => {
+                "`endpoint` is set by hand: remove it to use the one of the realm's metadata"
+            }
+        }
     }
 
     async fn ask(

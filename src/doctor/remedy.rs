@@ -6,6 +6,9 @@ use crate::issuer::FetchError;
 /// Against an issuer that cannot be asked. The error itself says what happened.
 pub(super) fn for_error(error: &FetchError) -> &'static str {
     match error {
+        FetchError::Connect(why) if why.contains("fatal alert") => {
+            "the realm refuses our TLS: is the CA of our certificate in Keycloak's `truststore-paths`?"
+        }
         FetchError::Connect(_) => {
             "check name, port and firewall, and that Keycloak runs; a private CA belongs into `ca_file`; an \
              inside address into `fetch_base`"
@@ -14,6 +17,9 @@ pub(super) fn for_error(error: &FetchError) -> &'static str {
             "check that Keycloak is not overloaded, and that no proxy stands between (NO_PROXY)"
         }
         FetchError::Status(404) => "compare `issuer` with the claim `iss` of your tokens",
+        FetchError::Status(401 | 403) => {
+            "compare client_id, auth and the secret; if the answer is not Keycloak's, see what stands between"
+        }
         FetchError::Status(_) => "see Keycloak's own log",
         FetchError::Redirect(_) => "use the final address, mostly https instead of http",
         FetchError::TooLarge | FetchError::NotJson(_) | FetchError::Malformed(_) => {
@@ -31,12 +37,13 @@ pub(super) fn for_error(error: &FetchError) -> &'static str {
             "use https; or insecure_http = true if the network between is yours alone"
         }
         FetchError::Keys(_) => "look into the realm's keys: Realm settings, Keys",
-        FetchError::Credentials(403, _) => {
+        FetchError::Credentials { status: 403, .. } => {
             "in Keycloak, that client: \"Client authentication\" on (a public client may not introspect)"
         }
-        FetchError::Credentials(..) => {
+        FetchError::Credentials { .. } => {
             "in Keycloak, that client, tab Credentials: compare authenticator and secret with client_id, \
-             auth and client_secret here"
+             auth and client_secret here; with private_key_jwt, tab Keys: is the certificate or JWKS of this \
+             key there? (after an import wait 10 s)"
         }
         FetchError::Secret(_) => "see that this user may read the file",
         FetchError::Busy | FetchError::Open => "try again in a moment",
@@ -47,12 +54,15 @@ pub(super) fn for_error(error: &FetchError) -> &'static str {
     }
 }
 
+/// Against lightweight tokens that nobody is asked about: no mapper helps there.
+pub(super) const ADD_INTROSPECTION: &str = "add [realm.introspection]: the token leaves out what the policy needs, and only the realm can tell";
+
 /// Against a token that is refused; empty where the refusal says it all.
 pub(super) fn for_denial(denial: Denial) -> &'static str {
     match denial {
         Denial::Audience => {
-            "in Keycloak, add an audience mapper for one of these to the client that obtains the tokens; or \
-             correct `audience`"
+            "in Keycloak, add an audience mapper for one of these to the client that obtains the tokens (if \
+             the realm was asked, with \"Add to token introspection\" on); or correct `audience`"
         }
         Denial::Issuer => {
             "compare with `issuer`, byte for byte; if it changes with the address by which Keycloak is \

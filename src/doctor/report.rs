@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::issuer::ProbeError;
+use crate::issuer::{FetchError, ProbeError};
 
 /// How a finding counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,12 @@ impl Report {
         let found = match &error.url {
             Some(url) => format!("{url}: {}", error.error),
             None => error.error.to_string(),
+        };
+        let found = match &error.error {
+            FetchError::Credentials { said, .. } if !said.is_empty() => {
+                format!("{found} (it says: {})", shown(said))
+            }
+            _ => found,
         };
         self.bad(subject, found, remedy.to_owned());
     }

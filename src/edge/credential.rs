@@ -113,6 +113,14 @@ fn bearer(value: &HeaderValue) -> Found<'_> {
     }
 }
 
+/// A token that stands alone, without its scheme.
+///
+/// # Errors
+/// If there is none, or something that is no token.
+pub fn token(text: &str) -> Result<RawToken<'_>, Denial> {
+    bare(text.as_bytes())?.ok_or(Denial::NoCredential)
+}
+
 /// RFC 9110 §11.2 `token68`: nothing in it can be a separator for anybody.
 fn bare(token: &[u8]) -> Found<'_> {
     let body = token.trim_ascii_end();

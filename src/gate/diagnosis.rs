@@ -132,14 +132,14 @@ fn tell(realm: &str, client: &str, reason: &Reason) {
     match reason {
         Reason::Audience => tracing::warn!(
             realm,
-            client,
+            introspecting_client = client,
             "{WHAT}. Most likely because its `aud` does not hold our client id, which Keycloak wants \
              since 26.6.2 (and 26.4.12): add an audience mapper for {client:?} to the client that \
              obtains the tokens. `vidimus doctor` tells more"
         ),
         Reason::Configuration => tracing::warn!(
             realm,
-            client,
+            introspecting_client = client,
             "{WHAT}, and none has been active yet. Either Keycloak (since 26.6.2 and 26.4.12) misses our \
              client id in the token's audience: add an audience mapper for {client:?}, with \"Add to \
              token introspection\", to the client that obtains the tokens. Or Keycloak is asked under \
@@ -148,7 +148,7 @@ fn tell(realm: &str, client: &str, reason: &Reason) {
         ),
         Reason::Session => tracing::info!(
             realm,
-            client,
+            introspecting_client = client,
             "{WHAT}, while others of the realm are active: most likely its user has logged out or was \
              disabled, or it was revoked; else its client lacks the audience mapper for {client:?}"
         ),

@@ -221,7 +221,8 @@ impl Ready {
                 Proof::Key(key.map_err(|_| {
                     let (file, name) = (file.display(), algorithm.name());
                     format!(
-                        "{file}: no private key for {name} (PKCS #8, PEM; RSA of 2,048 bits or more)"
+                        "{file}: no private key for {name} (PKCS #8, PEM, RSA of 2,048 bits or more; to \
+                         convert: openssl pkcs8 -topk8 -nocrypt -in {file})"
                     )
                 })?)
             }

@@ -36,7 +36,14 @@ pub enum FetchError {
     Status(u16),
     /// Introspection refuses our client, with this error code: its id, secret, key or certificate is
     /// wrong, or it may not introspect.
-    Credentials(u16, String),
+    Credentials {
+        /// HTTP status.
+        status: u16,
+        /// `error`, as RFC 6749 §5.2 has it.
+        code: String,
+        /// `error_description`: for `vidimus doctor`, never for a log.
+        said: String,
+    },
     /// A part of our client's credentials cannot be read.
     Secret(String),
     /// As many calls as allowed are waiting.
@@ -71,7 +78,7 @@ impl FetchError {
             Self::Timeout(_) => "timeout",
             Self::Broken(_) => "broken",
             Self::Status(_) => "status",
-            Self::Credentials(..) => "credentials",
+            Self::Credentials { .. } => "credentials",
             Self::Secret(_) => "secret",
             Self::Busy => "busy",
             Self::Open => "breaker_open",
@@ -102,14 +109,14 @@ impl fmt::Display for FetchError {
                  as /auth?"
             ),
             Self::Status(status) => write!(f, "it answered {status}, not 200"),
-            Self::Credentials(403, error) => write!(
+            Self::Credentials { status: 403, code, .. } => write!(
                 f,
-                "it answered 403 {error}: our client may not introspect; it must be confidential \
+                "it answered 403 {code}: our client may not introspect; it must be confidential \
                  (Client authentication on)"
             ),
-            Self::Credentials(status, error) => write!(
+            Self::Credentials { status, code, .. } => write!(
                 f,
-                "it answered {status} {error}: it does not accept our client's credentials; compare \
+                "it answered {status} {code}: it does not accept our client's credentials; compare \
                  client_id, auth and the secret, key or certificate with the client in Keycloak"
             ),
             Self::Secret(why) => f.write_str(why),

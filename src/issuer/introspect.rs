@@ -185,7 +185,7 @@ impl Introspector {
             };
             match &error {
                 // The secret may have been rotated this very second.
-                FetchError::Credentials(..) | FetchError::Status(401) if !read_again => {
+                FetchError::Credentials { .. } | FetchError::Status(401) if !read_again => {
                     read_again = true;
                     if !self.credentials.have_changed(&ready).await {
                         return Err(error.at(&url));
@@ -321,18 +321,23 @@ fn has(body: &[u8], words: &str) -> bool {
 /// RFC 6749 §5.2: the error code says whose fault it is.
 pub(super) fn refusal(status: StatusCode, body: Vec<u8>) -> FetchError {
     let body = Json::parse(body, JsonLimits::TOKEN).ok();
-    let code = body.as_ref().and_then(|body| body.root().get("error")?.as_str());
-    let plain = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
-    let code: String = code.unwrap_or("").chars().filter(plain).take(64).collect();
-    match (status, &*code) {
-        (StatusCode::BAD_REQUEST, "invalid_client" | "unauthorized_client") => {
-            FetchError::Credentials(400, code)
-        }
+    let member = |name: &str| body.as_ref().and_then(|body| body.root().get(name)?.as_str());
+    // A code as it is written in RFC 6749, or none: nothing else of an answer gets into a log.
+    let plain = |code: &&str| {
+        (1..=40).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let code = member("error").filter(plain).unwrap_or("").to_owned();
+    let said = member("error_description").unwrap_or("").chars();
+    let said = said.filter(|c| (' '..='~').contains(c)).take(100).collect();
+    let refused = match status {
+        StatusCode::BAD_REQUEST => matches!(&*code, "invalid_client" | "unauthorized_client"),
         // Without a code it is not the realm that speaks, perhaps: a firewall that dislikes the token.
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, code) if !code.is_empty() => {
-            FetchError::Credentials(status.as_u16(), code.to_owned())
-        }
-        (status, _) => FetchError::Status(status.as_u16()),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => !code.is_empty(),
+        _ => false,
+    };
+    match (refused, status.as_u16()) {
+        (true, status) => FetchError::Credentials { status, code, said },
+        (false, status) => FetchError::Status(status),
     }
 }
 
@@ -383,7 +388,9 @@ impl<'a> Call<'a> {
             Err(failure) => match failure.error {
                 FetchError::Busy => breaker.abandoned(),
                 // Who invents a token may choose it so that it offends: that is not the realm's state.
-                FetchError::Status(400..=499) if !verified => breaker.abandoned(),
+                FetchError::Status(400 | 403 | 413 | 414 | 431) if !verified => {
+                    breaker.abandoned();
+                }
                 _ => breaker.failed(Instant::now()),
             },
         }
