@@ -128,8 +128,8 @@ impl<'a> Jws<'a> {
         if text.len() > limits.token {
             return Err(Denial::TokenTooLarge);
         }
-        // With fewer than two dots nobody, however lenient, can take it for a JWS. With two it is one,
-        // or nothing: a mangled JWT must not reach its issuer as if it were opaque.
+        // With fewer than two dots it has no signature, and nobody calls it active for what it says. With
+        // two it is a JWS, or nothing: Keycloak would call many a mangled copy of a good JWT active.
         let (header, rest) = text.split_once('.').ok_or(Denial::Opaque)?;
         let (payload, signature) = rest.split_once('.').ok_or(Denial::Opaque)?;
         match signature.matches('.').count() {

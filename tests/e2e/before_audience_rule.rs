@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use crate::keycloak::{BEFORE_AUDIENCE_RULE, Keycloak};
 use crate::scene::Scene;
 use crate::table::Table;
-use crate::{LIMIT, credentials, inactive, introspection, lifecycle};
+use crate::{LIMIT, credentials, doctor, inactive, introspection, lifecycle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keycloak_without_the_audience_rule_is_asked_too() {
@@ -29,6 +29,8 @@ async fn scenario(table: &Table) {
     inactive::audience(&scene, false).await;
     table.area("the full token beside the claims");
     introspection::full_jwt(&scene).await;
+    table.area("doctor and inspect");
+    doctor::findings(&scene, false).await;
     table.area("our own credentials");
     credentials::ways(&scene).await;
     credentials::wrong(&scene).await;

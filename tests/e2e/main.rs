@@ -15,6 +15,7 @@ mod caller;
 mod certificates;
 mod credentials;
 mod demo;
+mod doctor;
 mod everyday;
 mod inactive;
 mod introspection;
@@ -114,6 +115,8 @@ async fn introspection(house: &mut House, table: &Table) {
     introspection::full_jwt(&scene).await;
     table.area("9 introspection: by another address");
     inactive::another_address(&scene).await;
+    table.area("9 doctor and inspect");
+    doctor::findings(&scene, true).await;
     table.area("9 introspection: our own credentials");
     credentials::ways(&scene).await;
     credentials::wrong(&scene).await;

@@ -80,7 +80,8 @@ async fn ends(scene: &Scene<'_>, tokens: &[(&str, &Sidecar, &str)], end: impl Fu
             let answer = sidecar.edge().get("/auth", Some(token)).await;
             (answer.status != 200).then(|| (answer.told(), ended.elapsed()))
         });
-        let (told, after) = refused.await.unwrap_or(("still 200".to_owned(), ended.elapsed()));
+        let (told, after) =
+            refused.await.unwrap_or_else(|| ("still 200".to_owned(), ended.elapsed()));
         let ok = told == INACTIVE && after <= CACHE_TTL + SLACK;
         let expected = format!("{INACTIVE}, within {CACHE_TTL:?}");
         scene.table.judged(case, &expected, &format!("{told}, after {after:.1?}"), ok);
@@ -142,7 +143,7 @@ pub(crate) async fn outage(house: &mut House, table: &Table) {
         let told = house.ask("/orders/", Some(&lasting)).await;
         (told != "200").then(|| (told, asked.elapsed()))
     });
-    let (told, after) = over.await.unwrap_or(("still 200".to_owned(), asked.elapsed()));
+    let (told, after) = over.await.unwrap_or_else(|| ("still 200".to_owned(), asked.elapsed()));
     let in_time = after >= CACHE_TTL && after <= CACHE_TTL + SLACK;
     let expected = format!("{UNAVAILABLE}, after {CACHE_TTL:?}");
     let got = format!("{told}, after {after:.1?}");
