@@ -242,7 +242,8 @@ impl World {
 
     /// 2,000 requests a second that need no realm: known JWTs, and one of a hundred new.
     fn local(&self, seconds: usize) -> Vec<Answer> {
-        let token = |i: usize| if i.is_multiple_of(100) { self.jwt() } else { self.known[i % 100].clone() };
+        let token =
+            |i: usize| if i.is_multiple_of(100) { self.jwt() } else { self.known[i % 100].clone() };
         self.paced(2_000, (0..2_000 * seconds).map(token))
     }
 
