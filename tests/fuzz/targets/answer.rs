@@ -15,7 +15,9 @@ const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 static REALMS: LazyLock<Realms> = LazyLock::new(|| {
     let mut rules = RealmRules::new("i");
     rules.audience = AudienceRule::InsecureAny;
-    rules.introspection = Some(IntrospectionRules::new("c"));
+    let mut introspection = IntrospectionRules::new("c");
+    introspection.prefer_jwt = true;
+    rules.introspection = Some(introspection);
     let mut realms = Realms::new(vec![rules]).expect("one realm");
     realms.set_keys(0, Arc::new(KeySet::parse(JWKS).expect("a JWKS")), NOW);
     realms
