@@ -509,3 +509,14 @@ fn a_runtime_that_ends_in_between_hangs_nobody() {
         ended.recv_timeout(Duration::from_secs(10)).expect("dropping the runtime hangs");
     }
 }
+
+#[tokio::test]
+async fn what_was_answered_under_other_rules_is_asked_again() {
+    let world = World::introspecting(|_| {});
+    world.answers(active(json!({})));
+    assert_eq!(world.denial("default", OPAQUE).await, None);
+    world.live.forget_proofs(); // as every reload
+    world.answers(json!({ "active": false }));
+    assert_eq!(world.denial("default", OPAQUE).await, Some(Denial::Inactive));
+    assert_eq!(world.introspected(), 2);
+}
