@@ -123,7 +123,7 @@ fn benches(criterion: &mut Criterion) {
     };
     let proof = Arc::new(proof);
     criterion.bench_function("authorize", |bench| {
-        bench.iter(|| authorize(&proof, &policy, &realms, black_box(now)).is_ok());
+        bench.iter(|| authorize(&proof, &policy, &realms, &NoCertificate, black_box(now)).is_ok());
     });
 
     let all =
@@ -133,7 +133,7 @@ fn benches(criterion: &mut Criterion) {
     live.publish_keys(ISSUER, Arc::new(key_set(&keys)));
     let gate = |bytes| Gate::new(Arc::clone(&live), Arc::new(NoSource), bytes);
     let check = |gate: &Gate, token: &str| {
-        let facts = Facts { policy: "default", credential: Ok(RawToken::new(token)) };
+        let facts = Facts::new("default", Ok(RawToken::new(token)));
         ready(gate.check(&facts))
     };
 

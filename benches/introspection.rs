@@ -172,7 +172,7 @@ fn hot_path() -> Vec<Row> {
     let time = |bearer: &HeaderValue| {
         let token = bearer.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
         let token = RawToken::new(token.expect("of our own making"));
-        let facts = Facts { policy: "default", credential: Ok(token) };
+        let facts = Facts::new("default", Ok(token));
         world.inside.block_on(gate.check(&facts));
         let mut context = Context::from_waker(Waker::noop());
         let began = Instant::now();

@@ -45,7 +45,7 @@
 //! let issuers = Issuers::start(vec![settings], Arc::clone(&live))?;
 //! let gate = Gate::new(live, issuers, 64 << 20);
 //!
-//! let facts = Facts { policy: "default", credential: Ok(RawToken::new(token)) };
+//! let facts = Facts::new("default", Ok(RawToken::new(token)));
 //! match gate.check(&facts).await {
 //!     Decision::Allow(grant) => println!("welcome, {:?}", grant.claims().text("sub")),
 //!     Decision::Deny(refusal) => println!("no: {}", refusal.denial.answer().description),

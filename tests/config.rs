@@ -244,12 +244,7 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             "\"realm:\"",
         ),
         (realm("[policy.default]\nroles = []"), 5, "policy.default.roles", "an empty list"),
-        (
-            realm("[policy.default]\nbinding = \"mtls\""),
-            5,
-            "policy.default.binding",
-            "an unknown key",
-        ),
+        (realm("[policy.default]\nbinding = \"tls\""), 5, "policy.default.binding", "\"tls\""),
         (
             realm("[policy.default.headers]\n\"Content-Length\" = \"sub\""),
             5,

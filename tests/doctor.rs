@@ -259,7 +259,7 @@ async fn inspect_comes_to_the_decision_of_the_sidecar_and_never_prints_the_token
     }
     for policy in ["default", "admin", "reader"] {
         for token in &tokens {
-            let facts = Facts { policy, credential: Ok(RawToken::new(token)) };
+            let facts = Facts::new(policy, Ok(RawToken::new(token)));
             let decided = match server.gate().check(&facts).await {
                 Decision::Allow(_) => "decision: 200, with these headers".to_owned(),
                 Decision::Deny(refusal) => {

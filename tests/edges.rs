@@ -16,6 +16,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use support::*;
 use vidimus::check::*;
+use vidimus::edge::certificate::{CertificateHeader, Provider};
 use vidimus::edge::forwarded::{Peer, TrustedProxies};
 use vidimus::edge::{EdgeSettings, auth_request};
 use vidimus::gate::Refresh;
@@ -24,7 +25,16 @@ use vidimus::gate::Refresh;
 struct Case {
     policy: &'static str,
     headers: Vec<String>,
+    certificates: Vec<String>,
+    peer: Peer,
     before: fn(&World),
+}
+
+impl Case {
+    fn new(policy: &'static str, headers: Vec<String>) -> Self {
+        let (certificates, peer) = (Vec::new(), Peer::Unix);
+        Self { policy, headers, certificates, peer, before: |_| {} }
+    }
 }
 
 /// How each denial comes about. Exhaustive: a new denial needs its row here.
@@ -34,7 +44,8 @@ fn provoke(denial: Denial, world: &World) -> Case {
     let with_header =
         |header: Value| bearer(world.key.sign_with_header(&header, &claims(json!({}))).unwrap());
     let stranger = || bearer(ec_key("unknown").sign(&claims(json!({}))).unwrap());
-    let mut case = Case { policy: "default", headers: Vec::new(), before: |_| {} };
+    let bound = || bearer(world.token(json!({ "cnf": { "x5t#S256": THUMBPRINT } })));
+    let mut case = Case::new("default", Vec::new());
     case.headers = match denial {
         Denial::NoCredential => vec![],
         Denial::CredentialMalformed => vec!["Bearer a,b".into()],
@@ -72,7 +83,30 @@ fn provoke(denial: Denial, world: &World) -> Case {
             case.policy = "asking";
             bearer("2YotnFZFEjr1zCsicMWpAA".into())
         }
-        Denial::ConfirmationUnproven => changed(json!({ "cnf": { "jkt": "x" } })),
+        Denial::DpopUnproven => changed(json!({ "cnf": { "jkt": "x" } })),
+        Denial::ConfirmationUnknown => changed(json!({ "cnf": {} })),
+        Denial::ConfirmationMissing => {
+            case.policy = "bound";
+            changed(json!({}))
+        }
+        Denial::CertificateMissing => bound(),
+        Denial::CertificateMismatch => {
+            case.certificates = vec!["00".repeat(32)];
+            bound()
+        }
+        Denial::CertificateMalformed => {
+            case.certificates = vec!["00".repeat(20)]; // a SHA-1
+            bound()
+        }
+        Denial::CertificateRepeated => {
+            case.certificates = vec![THUMBPRINT.into(); 2];
+            bound()
+        }
+        Denial::CertificateUntrusted => {
+            case.certificates = vec![THUMBPRINT.into()];
+            case.peer = Peer::Ip([10, 0, 0, 1].into());
+            bound()
+        }
         Denial::Signature => bearer(ec_key("k1").sign(&claims(json!({}))).unwrap()),
         Denial::KeyUnknown => stranger(),
         Denial::KeysCoolingDown => {
@@ -107,13 +141,20 @@ async fn ask_auth_request(world: &World, case: &Case) -> Answered {
     for value in &case.headers {
         request = request.header(AUTHORIZATION, value);
     }
+    for value in &case.certificates {
+        request = request.header(Provider::Thumbprint.default_header(), value);
+    }
     let request = request.body(()).unwrap();
     let settings = EdgeSettings {
         sources: vec!["authorization".parse().unwrap()],
         trusted: TrustedProxies::default(),
+        certificate: Some(CertificateHeader {
+            provider: Provider::Thumbprint,
+            name: Provider::Thumbprint.default_header(),
+        }),
     };
     let policy = auth_request::policy(request.uri().path()).unwrap();
-    let decision = auth_request::decide(&world.gate, &settings, &request, Peer::Unix, policy).await;
+    let decision = auth_request::decide(&world.gate, &settings, &request, case.peer, policy).await;
     let answer = auth_request::answer(&decision);
     (decision, answer)
 }
@@ -126,6 +167,9 @@ async fn every_denial_leaves_auth_request_as_the_contract_says() {
             let mut asking = Policy::new("asking", vec![0]);
             asking.introspect_realm = Some(0);
             rules.policies.push(asking);
+            let mut bound = Policy::new("bound", vec![0]);
+            bound.binding = BindingRule::Required;
+            rules.policies.push(bound);
         });
         let case = provoke(denial, &world);
         (case.before)(&world);
@@ -196,7 +240,7 @@ async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
         ),
     ] {
         let headers = vec![format!("Bearer {}", world.token(change.clone()))];
-        let case = Case { policy: "default", headers, before: |_| {} };
+        let case = Case::new("default", headers);
         let (_, answer) = ask_auth_request(&world, &case).await;
         assert_eq!(answer.status(), 200, "{change}");
         for ((name, _), expected) in Policy::DEFAULT_HEADERS.iter().zip(expected) {
@@ -226,7 +270,7 @@ async fn no_refusal_ever_echoes_what_the_caller_sent() {
             )],
         ),
     ] {
-        let case = Case { policy, headers, before: |_| {} };
+        let case = Case::new(policy, headers);
         let (decision, answer) = ask_auth_request(&world, &case).await;
         assert_ne!(answer.status(), 200);
         let said = format!("{:?} {:?}", decision, answer.headers());

@@ -387,25 +387,90 @@ async fn roles_are_looked_for_where_they_belong() {
 }
 
 #[tokio::test]
-async fn a_bound_token_is_refused_whatever_its_cnf_holds() {
+async fn a_bound_token_is_refused_without_its_key_whatever_its_cnf_holds() {
     let world = World::new();
-    for cnf in [
-        json!({ "x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" }),
-        json!({ "jkt": "x" }),
-        json!({}),
-        json!(null),
-        json!("x"),
+    for (cnf, expected) in [
+        (json!({ "x5t#S256": THUMBPRINT }), Denial::CertificateMissing),
+        (json!({ "jkt": "x" }), Denial::DpopUnproven),
+        (json!({}), Denial::ConfirmationUnknown),
+        (json!(null), Denial::ConfirmationUnknown),
+        (json!("x"), Denial::ConfirmationUnknown),
+        (json!({ "x5t#S256": THUMBPRINT, "jkt": "x" }), Denial::ConfirmationUnknown),
     ] {
         let token = world.token(json!({ "cnf": cnf }));
-        assert_eq!(world.denial("default", &token).await, Some(Denial::ConfirmationUnproven));
-        assert_eq!(
-            world.denial("default", &token).await,
-            Some(Denial::ConfirmationUnproven),
-            "cached too"
-        );
+        for _ in 0..2 {
+            assert_eq!(world.denial("default", &token).await, Some(expected), "cached too");
+        }
     }
-    let dpop = world.token(json!({ "typ": "DPoP", "cnf": { "jkt": "x" } }));
-    assert_eq!(world.denial("default", &dpop).await, Some(Denial::ConfirmationUnproven));
+    for change in [json!({ "typ": "DPoP", "cnf": { "jkt": "x" } }), json!({ "typ": "DPoP" })] {
+        let token = world.token(change);
+        assert_eq!(world.denial("default", &token).await, Some(Denial::DpopUnproven));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_bound_token_passes_with_its_certificate_only_cached_or_not() {
+    let world = World::new();
+    let token = world.token(json!({ "cnf": { "x5t#S256": THUMBPRINT } }));
+    let own = Thumbprint::parse(THUMBPRINT);
+    for (held, expected) in [
+        (Ok(own), None),
+        (Ok(Some(Thumbprint::new([0; 32]))), Some(Denial::CertificateMismatch)),
+        (Ok(None), Some(Denial::CertificateMissing)),
+        (Err(CertificateError::Untrusted), Some(Denial::CertificateUntrusted)),
+        (Err(CertificateError::Repeated), Some(Denial::CertificateRepeated)),
+        (Err(CertificateError::Malformed), Some(Denial::CertificateMalformed)),
+        (Ok(own), None),
+    ] {
+        let decision = world.decide_with("default", &token, &Held(held)).await;
+        let denial = match decision {
+            Decision::Allow(grant) => {
+                assert_eq!(grant.certificate(), own);
+                None
+            }
+            Decision::Deny(refusal) => Some(refusal.denial),
+        };
+        assert_eq!(denial, expected, "{held:?}");
+    }
+    // Who needs no certificate is not asked for one.
+    let free = world.token(json!({}));
+    let decision =
+        world.decide_with("default", &free, &Held(Err(CertificateError::Repeated))).await;
+    assert!(matches!(decision, Decision::Allow(_)));
+}
+
+#[tokio::test]
+async fn a_policy_may_insist_on_a_binding() {
+    let mut rules = two_realms();
+    for (name, binding) in [
+        ("required", BindingRule::Required),
+        ("mtls", BindingRule::Mtls),
+        ("dpop", BindingRule::Dpop),
+    ] {
+        let mut policy = Policy::new(name, vec![0]);
+        policy.binding = binding;
+        rules.policies.push(policy);
+    }
+    let world = World::new();
+    world.live.replace_rules(rules).unwrap();
+    let (free, bound) =
+        (world.token(json!({})), world.token(json!({ "cnf": { "x5t#S256": THUMBPRINT } })));
+    let own = Held(Ok(Thumbprint::parse(THUMBPRINT)));
+    for (policy, expected) in [
+        ("default", None),
+        ("required", None),
+        ("mtls", None),
+        ("dpop", Some(Denial::ConfirmationMissing)),
+    ] {
+        let missing = (policy != "default").then_some(Denial::ConfirmationMissing);
+        assert_eq!(world.denial(policy, &free).await, missing, "{policy}");
+        let decision = world.decide_with(policy, &bound, &own).await;
+        let denial = match decision {
+            Decision::Allow(_) => None,
+            Decision::Deny(refusal) => Some(refusal.denial),
+        };
+        assert_eq!(denial, expected, "{policy}");
+    }
 }
 
 #[tokio::test]

@@ -64,11 +64,12 @@ async fn an_active_answer_is_judged_like_the_claims_of_a_token() {
         (json!({ "iat": NOW + 60 }), Some(Denial::IssuedInFuture)),
         (json!({ "aud": "billing-api" }), Some(Denial::Audience)),
         (json!({ "aud": "(absent)" }), Some(Denial::Audience)),
-        (json!({ "cnf": { "x5t#S256": "A" } }), Some(Denial::ConfirmationUnproven)),
-        (json!({ "cnf": null }), Some(Denial::ConfirmationUnproven)),
+        (json!({ "cnf": { "x5t#S256": "A" } }), Some(Denial::ConfirmationUnknown)),
+        (json!({ "cnf": { "x5t#S256": THUMBPRINT } }), Some(Denial::CertificateMissing)),
+        (json!({ "cnf": null }), Some(Denial::ConfirmationUnknown)),
         // A DPoP token is never a bearer token, whatever became of its `cnf`.
-        (json!({ "typ": "DPoP", "token_type": "DPoP" }), Some(Denial::ConfirmationUnproven)),
-        (json!({ "token_type": "DPoP" }), Some(Denial::ConfirmationUnproven)),
+        (json!({ "typ": "DPoP", "token_type": "DPoP" }), Some(Denial::DpopUnproven)),
+        (json!({ "token_type": "DPoP" }), Some(Denial::DpopUnproven)),
     ] {
         let world = World::introspecting(|_| {});
         world.answers(active(change.clone()));

@@ -281,7 +281,7 @@ async fn only_a_token_that_verifies_and_says_too_little_causes_a_call() {
             "default",
             own(lightweight(json!({ "cnf": { "jkt": "x" } }))),
             0,
-            Some(Denial::ConfirmationUnproven),
+            Some(Denial::DpopUnproven),
         ),
         (
             "foreign",

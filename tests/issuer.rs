@@ -84,7 +84,7 @@ fn token(issuer: &str, key: &SigningKey) -> String {
 }
 
 async fn denial(gate: &Gate, token: &str) -> Option<Denial> {
-    match gate.check(&Facts { policy: "default", credential: Ok(RawToken::new(token)) }).await {
+    match gate.check(&Facts::new("default", Ok(RawToken::new(token)))).await {
         Decision::Allow(_) => None,
         Decision::Deny(refusal) => Some(refusal.denial),
     }

@@ -88,7 +88,7 @@ proptest! {
         let now = UnixTime::from_secs(NOW);
         realms.set_keys(0, jwks(&[&key]), now);
         if let Verification::Verified(proof) = verify(RawToken::new(&token), &policy, &realms, Limits::default(), now)
-            && let Ok(grant) = authorize(&Arc::new(proof), &policy, &realms, now)
+            && let Ok(grant) = authorize(&Arc::new(proof), &policy, &realms, &NoCertificate, now)
         {
             for (_, value) in grant.identity() {
                 prop_assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)));

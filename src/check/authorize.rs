@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::introspection::wants_introspection;
 use super::{
-    Bound, Claims, Denial, OwnedToken, Policy, RawToken, RealmRules, Realms, TokenForm, UnixTime,
-    Verified,
+    Bound, Claims, ClientCertificate, Denial, OwnedToken, Policy, RawToken, RealmRules, Realms,
+    Thumbprint, TokenForm, UnixTime, Verified,
 };
 
 /// Permission for one request. Made only by [`authorize()`].
@@ -16,13 +16,18 @@ pub struct Grant {
     realm: Arc<RealmRules>,
     /// The token itself, where it is the full JWT that the policy forwards.
     presented: Option<OwnedToken>,
-    _bound: Bound,
+    bound: Bound,
 }
 
 impl Grant {
     /// What the token says of its bearer.
     pub fn claims(&self) -> &Claims {
         self.verified.claims()
+    }
+
+    /// The certificate that the token is bound to, which the caller has proven to hold.
+    pub fn certificate(&self) -> Option<Thumbprint> {
+        self.bound.certificate()
     }
 
     /// Under which policy.
@@ -78,6 +83,7 @@ pub fn authorize(
     verified: &Arc<Verified>,
     policy: &Arc<Policy>,
     realms: &Realms,
+    certificate: &dyn ClientCertificate,
     now: UnixTime,
 ) -> Result<Grant, Denial> {
     let claims = verified.claims();
@@ -99,7 +105,7 @@ pub fn authorize(
     realm.rules().check_times(claims, now)?;
 
     // 7. Its key, if it is bound to one, is the caller's.
-    let bound = claims.confirmation.prove(claims.kind)?;
+    let bound = claims.confirmation.prove(claims.kind, policy.binding, certificate)?;
 
     // What the token does not say itself, or may no longer be true, its realm has been asked for.
     if !verified.introspected() && wants_introspection(realm.rules(), policy, claims) {
@@ -114,5 +120,5 @@ pub fn authorize(
 
     let (verified, policy) = (Arc::clone(verified), Arc::clone(policy));
     let realm = Arc::clone(realm.rules());
-    Ok(Grant { verified, policy, realm, presented: None, _bound: bound })
+    Ok(Grant { verified, policy, realm, presented: None, bound })
 }

@@ -93,7 +93,7 @@ impl Claims {
                     }
                     resource_access = Some(value.place());
                 }
-                "cnf" => confirmation = Confirmation::Present,
+                "cnf" => confirmation = Confirmation::read(value),
                 "jti" => form = TokenForm::of(value.as_str().ok_or(Denial::ClaimMalformed)?),
                 "sub" | "azp" | "sid" => drop(text(value)?),
                 _ => {}
@@ -231,7 +231,7 @@ fn time(value: JsonRef<'_>, round: fn(f64) -> f64) -> Result<UnixTime, Denial> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::JsonLimits;
+    use super::super::{JsonLimits, Thumbprint};
     use super::*;
 
     fn of(claims: &Value) -> Result<Claims, Denial> {
@@ -328,12 +328,31 @@ mod tests {
     }
 
     #[test]
-    fn any_cnf_counts_as_one() {
+    fn a_cnf_is_one_key_that_we_know_or_unknown() {
+        let thumbprint = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0";
+        let certificate = Confirmation::Certificate(Thumbprint::parse(thumbprint).unwrap());
         assert_eq!(read(json!({})).unwrap().confirmation, Confirmation::Absent);
-        for cnf in
-            [json!({}), json!(null), json!("x"), json!({ "x5t#S256": "A" }), json!({ "jkt": "A" })]
-        {
-            assert_eq!(read(json!({ "cnf": cnf })).unwrap().confirmation, Confirmation::Present);
+        for (cnf, expected) in [
+            (json!({ "x5t#S256": thumbprint }), certificate),
+            (json!({ "jkt": "A" }), Confirmation::Key),
+            (json!({ "jkt": "A", "kc-jkt-type": "x" }), Confirmation::Key),
+            (json!({}), Confirmation::Unknown),
+            (json!(null), Confirmation::Unknown),
+            (json!("x"), Confirmation::Unknown),
+            (json!([thumbprint]), Confirmation::Unknown),
+            (json!({ "x5t#S256": "A" }), Confirmation::Unknown),
+            (json!({ "x5t#S256": "" }), Confirmation::Unknown),
+            (json!({ "x5t#S256": null }), Confirmation::Unknown),
+            (json!({ "x5t#S256": [thumbprint] }), Confirmation::Unknown),
+            (json!({ "x5t#S256": format!("{thumbprint}=") }), Confirmation::Unknown),
+            (json!({ "x5t#s256": thumbprint }), Confirmation::Unknown),
+            (json!({ "x5t": thumbprint }), Confirmation::Unknown),
+            (json!({ "jkt": 1 }), Confirmation::Unknown),
+            (json!({ "kc-jkt-type": "x" }), Confirmation::Unknown),
+            (json!({ "x5t#S256": thumbprint, "jkt": "A" }), Confirmation::Unknown),
+            (json!({ "x5t#S256": thumbprint, "jwk": {} }), Confirmation::Unknown),
+        ] {
+            assert_eq!(read(json!({ "cnf": cnf })).unwrap().confirmation, expected, "{cnf}");
         }
     }
 }

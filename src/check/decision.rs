@@ -34,14 +34,28 @@ pub enum Denial {
     Audience,
     /// A claim that is looked at is missing its type: text where a number belongs, and the like.
     ClaimMalformed,
-    /// The token is bound to a key (`cnf`, RFC 7800) that the caller did not prove to hold.
-    ConfirmationUnproven,
+    /// What the edge forwards as the client's certificate is none.
+    CertificateMalformed,
+    /// The token is bound to another certificate (RFC 8705 §3).
+    CertificateMismatch,
+    /// The token is bound to a certificate, and the client has shown none.
+    CertificateMissing,
+    /// The client's certificate came more than once: one of them may be the client's own invention.
+    CertificateRepeated,
+    /// The token is bound to a certificate, and whoever asks may not speak for a client.
+    CertificateUntrusted,
+    /// The policy wants a token that is bound, and this one is not, or not in that way.
+    ConfirmationMissing,
+    /// A `cnf` (RFC 7800) of a kind or shape that nobody here understands.
+    ConfirmationUnknown,
     /// The JOSE header has `crit`: an extension nobody here understands (RFC 7515 §4.1.11).
     CriticalHeader,
     /// `Authorization: Bearer` without a well-formed token after it.
     CredentialMalformed,
     /// More than one credential, in one place or in several.
     CredentialRepeated,
+    /// The token is bound to a DPoP key (RFC 9449), whose proof cannot be checked here yet.
+    DpopUnproven,
     /// Five parts: a JWE, which Keycloak never issues as an access token.
     Encrypted,
     /// `exp` is missing: the token would never end.
@@ -105,14 +119,21 @@ pub struct Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 37] = [
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
-        Self::ConfirmationUnproven,
+        Self::CertificateMalformed,
+        Self::CertificateMismatch,
+        Self::CertificateMissing,
+        Self::CertificateRepeated,
+        Self::CertificateUntrusted,
+        Self::ConfirmationMissing,
+        Self::ConfirmationUnknown,
         Self::CriticalHeader,
         Self::CredentialMalformed,
         Self::CredentialRepeated,
+        Self::DpopUnproven,
         Self::Encrypted,
         Self::ExpiryMissing,
         Self::Expired,
@@ -187,9 +208,37 @@ impl Denial {
             Self::Signature => bad_token("signature", "the token's signature is not valid"),
             Self::Audience => bad_token("audience", "the token is not meant for this service"),
             Self::Inactive => bad_token("inactive", "the token is not active"),
-            Self::ConfirmationUnproven => bad_token(
-                "confirmation_unproven",
-                "the token is bound to a key that the caller did not prove to hold",
+            Self::CertificateMalformed => bad_request(
+                "certificate_malformed",
+                "the client certificate that was forwarded cannot be read",
+            ),
+            Self::CertificateRepeated => bad_request(
+                "certificate_repeated",
+                "more than one client certificate was forwarded",
+            ),
+            Self::CertificateMismatch => bad_token(
+                "certificate_mismatch",
+                "the token is bound to another client certificate",
+            ),
+            Self::CertificateMissing => bad_token(
+                "certificate_missing",
+                "the token is bound to a client certificate and none was shown",
+            ),
+            Self::CertificateUntrusted => bad_token(
+                "certificate_untrusted",
+                "the token is bound to a client certificate and this proxy may not forward one",
+            ),
+            Self::ConfirmationMissing => bad_token(
+                "confirmation_missing",
+                "the token is not bound to a key as it must be here",
+            ),
+            Self::ConfirmationUnknown => bad_token(
+                "confirmation_unknown",
+                "the token is bound to a key in a way that is not known here",
+            ),
+            Self::DpopUnproven => bad_token(
+                "dpop_unproven",
+                "the token is bound to a DPoP key, whose proof cannot be checked here",
             ),
 
             Self::ScopeMissing => no_rights("scope", "the token lacks a scope"),

@@ -24,7 +24,7 @@
 //!
 //! match check::verify(RawToken::new(token), &policy, &realms, Limits::default(), now) {
 //!     Verification::Verified(proof) => {
-//!         let grant = check::authorize(&Arc::new(proof), &policy, &realms, now)?;
+//!         let grant = check::authorize(&Arc::new(proof), &policy, &realms, &NoCertificate, now)?;
 //!         println!("welcome, {:?}", grant.claims().text("sub"));
 //!         Ok(())
 //!     }
@@ -53,7 +53,10 @@ mod verify;
 mod wycheproof;
 
 pub use authorize::{Grant, authorize};
-pub use binding::{Bound, Confirmation};
+pub use binding::{
+    BindingRule, Bound, CertificateError, ClientCertificate, Confirmation, NoCertificate,
+    Thumbprint,
+};
 pub use claims::{Claims, TokenForm, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;

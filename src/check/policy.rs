@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ClaimPath, Claims, Denial};
+use super::{BindingRule, ClaimPath, Claims, Denial};
 
 /// The rules behind one name that an edge may route to.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Policy {
     pub scopes: Vec<Box<str>>,
     /// At least one of these. Default none: no role is asked for.
     pub roles: Vec<Role>,
+    /// Which proof of possession is asked for. Default: that of every bound token, and no more.
+    pub binding: BindingRule,
     /// Header names and the claims that fill them, on every allowed request.
     pub headers: Vec<(Box<str>, ClaimPath)>,
     /// The place of the realm that is asked about opaque tokens. Default: none, so they are refused.
@@ -100,6 +102,7 @@ impl Policy {
             audience: None,
             scopes: Vec::new(),
             roles: Vec::new(),
+            binding: BindingRule::default(),
             headers: headers.into(),
             introspect_realm: None,
             forward_jwt: None,

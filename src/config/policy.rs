@@ -6,7 +6,7 @@ use http::header::HeaderName;
 
 use super::reader::{At, Errors, Section};
 use super::realm::{NAME, NonEmpty, is_name};
-use crate::check::{AudienceRule, ClaimPath, Policy, RealmRules, Role};
+use crate::check::{AudienceRule, BindingRule, ClaimPath, Policy, RealmRules, Role};
 
 /// Reads one policy. With a mistake in it, `errors` has it and the result is not used.
 pub(super) fn read(
@@ -60,6 +60,16 @@ pub(super) fn read(
                 Ok(role) => policy.roles.push(role),
                 Err(allowed) => errors.push(at.error(format_args!("{:?}", at.value), allowed)),
             }
+        }
+    }
+    const BINDING: &str = "\"if-bound\", \"required\", \"mtls\" or \"dpop\"";
+    if let Some(at) = section.text("binding", errors) {
+        match at.value.as_str() {
+            "if-bound" => {}
+            "required" => policy.binding = BindingRule::Required,
+            "mtls" => policy.binding = BindingRule::Mtls,
+            "dpop" => policy.binding = BindingRule::Dpop,
+            other => errors.push(at.error(format_args!("{other:?}"), BINDING)),
         }
     }
     let named = section.text("introspect_realm", errors);
@@ -197,7 +207,7 @@ fn alias(name: &str) -> String {
 }
 
 /// Headers that steer HTTP or the proxy itself: an identity header of that name would break the answer.
-fn is_reserved(name: &str) -> bool {
+pub(super) fn is_reserved(name: &str) -> bool {
     const RESERVED: [&str; 20] = [
         "accept-ranges",
         "authorization",

@@ -15,8 +15,8 @@ use super::remedy::{ADD_INTROSPECTION, for_denial, for_error};
 use super::report::shown;
 use super::{Error, Patient, Report};
 use crate::check::{
-    AudienceRule, Denial, Grant, Introspected, Limits, Policy, RawToken, RealmRules, UnixTime,
-    Verification, Verified, authorize, verify,
+    AudienceRule, Denial, Grant, Introspected, Limits, NoCertificate, Policy, RawToken, RealmRules,
+    UnixTime, Verification, Verified, authorize, verify,
 };
 use crate::config::Config;
 
@@ -90,7 +90,14 @@ impl Rule {
             | Denial::KeysUnavailable
             | Denial::KeysCoolingDown => Self::Key,
             Denial::KeyAlgorithm | Denial::Signature => Self::Signature,
-            Denial::ConfirmationUnproven => Self::Binding,
+            Denial::CertificateMalformed
+            | Denial::CertificateMismatch
+            | Denial::CertificateMissing
+            | Denial::CertificateRepeated
+            | Denial::CertificateUntrusted
+            | Denial::ConfirmationMissing
+            | Denial::ConfirmationUnknown
+            | Denial::DpopUnproven => Self::Binding,
             Denial::Opaque | Denial::Inactive | Denial::IntrospectionUnavailable => {
                 Self::Introspection
             }
@@ -189,13 +196,15 @@ impl<'a> Case<'a> {
             Verification::Needs(_) => return Ok(Err(Denial::KeysUnavailable)),
         };
         if let Some(presented) = &presented {
-            match authorize(presented, &policy, &patient.realms, self.now) {
+            match authorize(presented, &policy, &patient.realms, &NoCertificate, self.now) {
                 Err(Denial::IntrospectionUnavailable) => {}
                 decided => return Ok(decided),
             }
         }
         Ok(match self.introspect(&patient, presented.as_deref()).await {
-            Ok(told) => authorize(&Arc::new(told), &policy, &patient.realms, self.now),
+            Ok(told) => {
+                authorize(&Arc::new(told), &policy, &patient.realms, &NoCertificate, self.now)
+            }
             Err(denial) => Err(denial),
         })
     }
@@ -216,6 +225,7 @@ impl<'a> Case<'a> {
         policy.audience = self.policy.audience.clone();
         policy.scopes = self.policy.scopes.clone();
         policy.roles = self.policy.roles.clone();
+        policy.binding = self.policy.binding;
         policy.headers = self.policy.headers.clone();
         policy.forward_jwt = self.policy.forward_jwt.clone();
         policy.introspect_realm = (self.policy.introspect_realm == Some(place)).then_some(0);

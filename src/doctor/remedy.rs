@@ -87,7 +87,20 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
         Denial::Expired => "get a fresh one; if it is fresh, compare both clocks (NTP)",
         Denial::KeyUnknown => "it was issued by another Keycloak or before its keys were replaced",
         Denial::Signature => "it was changed after it was issued, or cut off when it was copied",
-        Denial::ConfirmationUnproven => "Vidimus cannot check bound tokens yet",
+        Denial::CertificateMissing | Denial::CertificateMismatch => {
+            "the client must show the certificate that it got the token with; the edge must forward it, see \
+             [client_certificate]"
+        }
+        Denial::CertificateUntrusted => "put the edge's address into `trusted_proxies`",
+        Denial::CertificateMalformed => {
+            "compare `provider` in [client_certificate] with what the edge sends"
+        }
+        Denial::CertificateRepeated => "the edge must delete the client's own copy of the header",
+        Denial::ConfirmationMissing => {
+            "in Keycloak, that client, tab Advanced: OAuth 2.0 Mutual TLS Certificate Bound Access Tokens on"
+        }
+        Denial::ConfirmationUnknown => "Vidimus knows x5t#S256 (RFC 8705)",
+        Denial::DpopUnproven => "Vidimus cannot check DPoP proofs yet",
         Denial::ScopeMissing => {
             "the client must ask for the scope, and Keycloak have it as a client scope with \"Include in \
              token scope\""

@@ -6,6 +6,7 @@ use http::{Request, StatusCode};
 
 use super::EdgeSettings;
 use super::answer::{HttpAnswer, allow, deny, plain};
+use super::certificate::Forwarded;
 use super::credential;
 use super::forwarded::{Original, Peer};
 use crate::check::{Decision, Facts};
@@ -31,7 +32,8 @@ pub async fn decide<B>(
     policy: &str,
 ) -> Decision {
     let credential = credential::find(request.headers(), &settings.sources);
-    let decision = gate.check(&Facts { policy, credential }).await;
+    let certificate = Forwarded { headers: request.headers(), peer, settings };
+    let decision = gate.check(&Facts { policy, credential, certificate: &certificate }).await;
     if tracing::enabled!(tracing::Level::DEBUG) {
         let reason = match &decision {
             Decision::Allow(_) => "ok",

@@ -11,9 +11,12 @@
 
 pub mod answer;
 pub mod auth_request;
+pub mod certificate;
 pub mod credential;
 pub mod forwarded;
+mod xfcc;
 
+use certificate::CertificateHeader;
 use credential::Source;
 use forwarded::TrustedProxies;
 
@@ -24,4 +27,6 @@ pub struct EdgeSettings {
     pub sources: Vec<Source>,
     /// Who may speak for a client.
     pub trusted: TrustedProxies,
+    /// Where the client's certificate stands. Default: nowhere, so that tokens bound to one are refused.
+    pub certificate: Option<CertificateHeader>,
 }

@@ -6,8 +6,8 @@ use super::cache::Known;
 use super::introspection::{Answer, Question};
 use super::{Inner, Refresh, Snapshot};
 use crate::check::{
-    Decision, Denial, Facts, Lookup, Policy, RawToken, RealmRules, Refusal, TokenDigest, UnixTime,
-    Verification, Verified, authorize, verify,
+    ClientCertificate, Decision, Denial, Facts, Grant, Lookup, Policy, RawToken, RealmRules,
+    Refusal, TokenDigest, UnixTime, Verification, Verified, authorize, verify,
 };
 
 impl Inner {
@@ -18,7 +18,8 @@ impl Inner {
             let refusal = Refusal { denial: Denial::PolicyUnknown, policy: None, realm: None };
             return Ok(Decision::Deny(refusal));
         };
-        let case = Case { inner: self, snapshot: &snapshot, policy, now: self.live.now(), learnt };
+        let (now, certificate) = (self.live.now(), facts.certificate);
+        let case = Case { inner: self, snapshot: &snapshot, policy, now, certificate, learnt };
         match facts.credential {
             Err(denial) => case.deny(denial, None),
             Ok(token) if token.len() > snapshot.limits.token => {
@@ -35,6 +36,7 @@ struct Case<'a> {
     snapshot: &'a Snapshot,
     policy: &'a Arc<Policy>,
     now: UnixTime,
+    certificate: &'a dyn ClientCertificate,
     learnt: &'a Learnt,
 }
 
@@ -85,7 +87,7 @@ impl Case<'_> {
         digest: TokenDigest,
         proof: &Arc<Verified>,
     ) -> Result<Result<Decision, Missing>, Denial> {
-        match authorize(proof, self.policy, &self.snapshot.realms, self.now) {
+        match self.authorize(proof) {
             Ok(grant) => Ok(Ok(Decision::Allow(grant.for_token(token)))),
             Err(Denial::IntrospectionUnavailable) => {
                 Ok(self.told(token, digest, proof.realm(), Some(proof)))
@@ -108,8 +110,7 @@ impl Case<'_> {
         let kept = || self.inner.cache.answer(&known, version, self.inner.live.uptime());
         let mut answer = just_told.clone().or_else(kept);
         if let (None, None, Some(Ok(proof))) = (&just_told, presented, &answer)
-            && authorize(proof, self.policy, &self.snapshot.realms, self.now).err()
-                == Some(Denial::KeyUnknown)
+            && self.authorize(proof).err() == Some(Denial::KeyUnknown)
         {
             // The key of the JWT in it was withdrawn: perhaps another one signs now.
             self.inner.cache.forget_answer(&known);
@@ -117,12 +118,10 @@ impl Case<'_> {
         }
         match answer {
             Some(Err(denial)) => self.deny(denial, Some(place)),
-            Some(Ok(proof)) => {
-                match authorize(&proof, self.policy, &self.snapshot.realms, self.now) {
-                    Ok(grant) => Ok(Decision::Allow(grant.for_token(token))),
-                    Err(denial) => self.deny(denial, Some(place)),
-                }
-            }
+            Some(Ok(proof)) => match self.authorize(&proof) {
+                Ok(grant) => Ok(Decision::Allow(grant.for_token(token))),
+                Err(denial) => self.deny(denial, Some(place)),
+            },
             None => self.missing(place, |realm| match realm.introspection.clone() {
                 None => What::Nothing,
                 Some(rules) => What::Answer(Box::new(Question {
@@ -136,6 +135,10 @@ impl Case<'_> {
                 })),
             }),
         }
+    }
+
+    fn authorize(&self, proof: &Arc<Verified>) -> Result<Grant, Denial> {
+        authorize(proof, self.policy, &self.snapshot.realms, self.certificate, self.now)
     }
 
     fn deny(&self, denial: Denial, realm: Option<usize>) -> Result<Decision, Missing> {

@@ -18,6 +18,18 @@ pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const ISSUER: &str = "https://id.example.com/realms/shop";
 pub(crate) const OTHER_ISSUER: &str = "https://id.example.com/realms/staff";
 
+/// What RFC 8705, appendix A binds a token to.
+pub(crate) const THUMBPRINT: &str = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0";
+
+/// What an edge found of a client's certificate.
+pub(crate) struct Held(pub(crate) Result<Option<Thumbprint>, CertificateError>);
+
+impl ClientCertificate for Held {
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
+        self.0
+    }
+}
+
 /// No JWT.
 pub(crate) const OPAQUE: &str = "2YotnFZFEjr1zCsicMWpAA";
 
@@ -227,8 +239,19 @@ impl World {
     }
 
     pub(crate) async fn decide(&self, policy: &str, token: &str) -> Decision {
-        let facts = Facts { policy, credential: Ok(RawToken::new(token)) };
+        let facts = Facts::new(policy, Ok(RawToken::new(token)));
         self.gate.check(&facts).await
+    }
+
+    /// The same with what is known of the client's certificate.
+    pub(crate) async fn decide_with(
+        &self,
+        policy: &str,
+        token: &str,
+        certificate: &dyn ClientCertificate,
+    ) -> Decision {
+        let credential = Ok(RawToken::new(token));
+        self.gate.check(&Facts { policy, credential, certificate }).await
     }
 
     /// Nothing if it passes.

@@ -65,7 +65,7 @@ impl Asking {
 
     /// Nothing if it passes.
     pub(crate) async fn denial(&self, token: &str) -> Option<Denial> {
-        let facts = Facts { policy: "default", credential: Ok(RawToken::new(token)) };
+        let facts = Facts::new("default", Ok(RawToken::new(token)));
         match self.gate.check(&facts).await {
             Decision::Allow(_) => None,
             Decision::Deny(refusal) => Some(refusal.denial),

@@ -1,0 +1,277 @@
+//! The client's certificate as a proxy forwards it: one header, from a trusted peer, once.
+//!
+//! RFC 8705 binds a token to the SHA-256 of the certificate's DER bytes, so nothing inside the
+//! certificate is looked at: it is decoded, measured and hashed. Every proxy has its own spelling;
+//! Keycloak's names for them (`x509cert-lookup`) are used here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{HeaderMap, HeaderName};
+
+use super::EdgeSettings;
+use super::forwarded::{Peer, TrustedProxies};
+use super::xfcc;
+use crate::check::{CertificateError, ClientCertificate, Thumbprint};
+
+/// Who forwards it, which decides the header and its spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// `$ssl_client_escaped_cert`: PEM, percent-encoded.
+    Nginx,
+    /// `x-forwarded-client-cert`: `Hash`, `Cert` or both, of the last element.
+    Envoy,
+    /// `%[ssl_c_der,base64]`: DER in base64.
+    Haproxy,
+    /// `%{SSL_CLIENT_CERT}s`: PEM with spaces for line breaks.
+    Apache,
+    /// RFC 9440 `Client-Cert`: `:BASE64:`, or without the colons.
+    Rfc9440,
+    /// `passTLSClientCert` with `pem: true`: DER in base64, the chain after a comma.
+    Traefik,
+    /// AWS ALB: PEM, percent-encoded but for `+`, `=` and `/`.
+    AwsAlb,
+    /// Its SHA-256 alone, as 64 hex digits (Caddy) or 43 base64url characters (HAProxy `ub64enc`).
+    Thumbprint,
+}
+
+impl Provider {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Nginx,
+        Self::Envoy,
+        Self::Haproxy,
+        Self::Apache,
+        Self::Rfc9440,
+        Self::Traefik,
+        Self::AwsAlb,
+        Self::Thumbprint,
+    ];
+
+    /// As it stands in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Haproxy => "haproxy",
+            Self::Apache => "apache",
+            Self::Rfc9440 => "rfc9440",
+            Self::Traefik => "traefik",
+            Self::AwsAlb => "awsalb",
+            Self::Thumbprint => "thumbprint",
+        }
+    }
+
+    /// The header it uses unless told otherwise: Keycloak's own defaults.
+    pub const fn default_header(self) -> HeaderName {
+        match self {
+            Self::Nginx => HeaderName::from_static("ssl-client-cert"),
+            Self::Envoy => HeaderName::from_static("x-forwarded-client-cert"),
+            Self::Haproxy | Self::Apache => HeaderName::from_static("ssl_client_cert"),
+            Self::Rfc9440 => HeaderName::from_static("client-cert"),
+            Self::Traefik => HeaderName::from_static("x-forwarded-tls-client-cert"),
+            Self::AwsAlb => HeaderName::from_static("x-amzn-mtls-clientcert-leaf"),
+            Self::Thumbprint => HeaderName::from_static("x-client-cert-sha256"),
+        }
+    }
+}
+
+impl FromStr for Provider {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|provider| provider.name() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `[client_certificate]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateHeader {
+    /// Who forwards it.
+    pub provider: Provider,
+    /// In which header.
+    pub name: HeaderName,
+}
+
+impl CertificateHeader {
+    /// Reads the certificate of a request.
+    ///
+    /// # Errors
+    /// If the peer may not say, the header comes twice under any of its spellings, or cannot be read.
+    pub fn find(
+        &self,
+        headers: &HeaderMap,
+        peer: Peer,
+        trusted: &TrustedProxies,
+    ) -> Result<Option<Thumbprint>, CertificateError> {
+        // Many servers read X_Y as X-Y: whichever counts there, the other is a second one here.
+        let mut copies = headers.iter().filter(|(name, _)| is_alias(name, &self.name));
+        let Some((_, value)) = copies.next() else { return Ok(None) };
+        if !trusted.contains(peer) {
+            return Err(CertificateError::Untrusted);
+        }
+        if copies.next().is_some() {
+            return Err(CertificateError::Repeated);
+        }
+        let text = value.to_str().map_err(|_| CertificateError::Malformed)?;
+        read(self.provider, text)
+    }
+}
+
+/// What a request says of its client's certificate.
+pub struct Forwarded<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Who sent it.
+    pub peer: Peer,
+    /// Where to look, and whom to believe.
+    pub settings: &'a EdgeSettings,
+}
+
+impl ClientCertificate for Forwarded<'_> {
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
+        match &self.settings.certificate {
+            None => Ok(None),
+            Some(header) => header.find(self.headers, self.peer, &self.settings.trusted),
+        }
+    }
+}
+
+fn is_alias(name: &HeaderName, configured: &HeaderName) -> bool {
+    let (name, configured) = (name.as_str().as_bytes(), configured.as_str().as_bytes());
+    let dash = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+    name.len() == configured.len() && name.iter().map(dash).eq(configured.iter().map(dash))
+}
+
+/// Reads one value.
+///
+/// # Errors
+/// [`CertificateError::Malformed`]: something is there, and no certificate.
+pub fn read(provider: Provider, text: &str) -> Result<Option<Thumbprint>, CertificateError> {
+    let text = unquoted(text.trim_ascii());
+    if is_absent(text) {
+        return Ok(None);
+    }
+    let found = match provider {
+        Provider::Envoy => return xfcc::read(text),
+        Provider::Thumbprint => thumbprint(text)?,
+        Provider::Traefik => certificate(text.split(',').next().unwrap_or_default())?,
+        _ => certificate(text)?,
+    };
+    Ok((found != NOTHING).then_some(found))
+}
+
+/// Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`.
+fn is_absent(text: &str) -> bool {
+    matches!(text, "" | "-" | "(null)")
+}
+
+/// SHA-256 of nothing: what Caddy says without a certificate.
+const NOTHING: Thumbprint = Thumbprint::new([
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+]);
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+/// A whole certificate, in whatever spelling: the spellings cannot be taken for one another.
+pub(super) fn certificate(text: &str) -> Result<Thumbprint, CertificateError> {
+    let decoded;
+    let text = if text.contains('%') {
+        decoded = percent_decoded(text)?;
+        decoded.trim_ascii()
+    } else {
+        text
+    };
+    let der = if let Some(pem) = text.strip_prefix(BEGIN) {
+        // The first block alone: the leaf.
+        let (body, _) = pem.split_once(END).ok_or(CertificateError::Malformed)?;
+        let body: String = body.split_ascii_whitespace().collect();
+        base64(&body)?
+    } else if let Some(rest) = text.strip_prefix(':') {
+        base64(rest.strip_suffix(':').ok_or(CertificateError::Malformed)?)?
+    } else {
+        base64(text)?
+    };
+    if !is_one_sequence(&der) {
+        return Err(CertificateError::Malformed);
+    }
+    Ok(Thumbprint::of(&der))
+}
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+fn base64(text: &str) -> Result<Vec<u8>, CertificateError> {
+    STANDARD.decode(text).map_err(|_| CertificateError::Malformed)
+}
+
+/// RFC 3986 §2.1, and nothing else: `+` stays what it is, a character of base64.
+fn percent_decoded(text: &str) -> Result<String, CertificateError> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match (byte, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) =
+                    digit(*high).zip(digit(*low)).ok_or(CertificateError::Malformed)?;
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or_default()); // two hex digits fit
+                rest = tail;
+            }
+            (b'%', _) => return Err(CertificateError::Malformed),
+            (byte, _) => bytes.push(*byte),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| CertificateError::Malformed)
+}
+
+/// One DER SEQUENCE (X.690 §8.1) and nothing after it: two certificates in one value, or bytes that
+/// follow one, would have another thumbprint than the certificate itself.
+fn is_one_sequence(der: &[u8]) -> bool {
+    let (length, header) = match der {
+        [0x30, short @ 0..=0x7f, ..] => (usize::from(*short), 2),
+        [0x30, 0x81, a @ 0x80..=0xff, ..] => (usize::from(*a), 3),
+        [0x30, 0x82, a @ 1..=0xff, b, ..] => (usize::from(*a) << 8 | usize::from(*b), 4),
+        [0x30, 0x83, a @ 1..=0xff, b, c, ..] => {
+            (usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c), 5)
+        }
+        _ => return false,
+    };
+    length > 0 && der.len() == header + length
+}
+
+/// 64 hex digits in any case, perhaps with colons, or 43 characters of base64url. 40 hex digits are a
+/// SHA-1 (nginx' `$ssl_client_fingerprint`): no proof of anything today.
+pub(super) fn thumbprint(text: &str) -> Result<Thumbprint, CertificateError> {
+    let mut bytes = [0; 32];
+    if text.len() == 43 {
+        return Thumbprint::parse(text).ok_or(CertificateError::Malformed);
+    }
+    let mut digits =
+        text.bytes().filter(|byte| *byte != b':').map(|byte| char::from(byte).to_digit(16));
+    for byte in &mut bytes {
+        let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else {
+            return Err(CertificateError::Malformed);
+        };
+        *byte = u8::try_from(high * 16 + low).unwrap_or_default(); // two hex digits fit
+    }
+    match digits.next() {
+        None => Ok(Thumbprint::new(bytes)),
+        Some(_) => Err(CertificateError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Envoy's `x-forwarded-client-cert`: elements by `,`, pairs by `;`, values perhaps in quotes.
+//!
+//! Every proxy on the way may add an element; the last one is the nearest proxy's, and the only one
+//! that counts (`APPEND_FORWARD`).
+
+use std::borrow::Cow;
+
+use super::certificate::{certificate, thumbprint};
+use crate::check::{CertificateError, Thumbprint};
+
+/// The thumbprint of the last element: by `Hash`, `Cert`, or both if they agree.
+///
+/// # Errors
+/// [`CertificateError::Malformed`]: any element is not well-formed, the last says a thing twice, or
+/// `Hash` is not that of `Cert`.
+pub(super) fn read(text: &str) -> Result<Option<Thumbprint>, CertificateError> {
+    let mut rest = text;
+    loop {
+        let (hash, cert, next) = element(rest)?;
+        let Some(next) = next else { return agreed(hash, cert) };
+        rest = next;
+    }
+}
+
+fn agreed(
+    hash: Option<Cow<'_, str>>,
+    cert: Option<Cow<'_, str>>,
+) -> Result<Option<Thumbprint>, CertificateError> {
+    let hash = hash.filter(|hash| !hash.is_empty()).map(|hash| thumbprint(&hash)).transpose()?;
+    // Hashing the certificate again costs more than all else: Envoy has just done it, and whoever may
+    // set one may set the other. Still, where both are there they must agree.
+    let cert = cert.filter(|cert| !cert.is_empty()).map(|cert| certificate(&cert)).transpose()?;
+    match (hash, cert) {
+        (Some(hash), Some(cert)) if hash != cert => Err(CertificateError::Malformed),
+        (hash, cert) => Ok(hash.or(cert)),
+    }
+}
+
+type Element<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>, Option<&'a str>);
+
+/// `Hash` and `Cert` of the first element, and what follows its comma.
+fn element(text: &str) -> Result<Element<'_>, CertificateError> {
+    const BAD: CertificateError = CertificateError::Malformed;
+    let (mut hash, mut cert) = (None, None);
+    let mut rest = text;
+    loop {
+        let (key, after) = rest.split_once('=').ok_or(BAD)?;
+        let key = key.trim_ascii();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(BAD);
+        }
+        let (value, after) = value(after)?;
+        let slot = match key {
+            key if key.eq_ignore_ascii_case("hash") => Some(&mut hash),
+            key if key.eq_ignore_ascii_case("cert") => Some(&mut cert),
+            _ => None,
+        };
+        if let Some(slot) = slot
+            && slot.replace(value).is_some()
+        {
+            return Err(BAD);
+        }
+        match after.split_at_checked(1) {
+            None => return Ok((hash, cert, None)),
+            Some((";", more)) => rest = more,
+            Some((",", more)) => return Ok((hash, cert, Some(more))),
+            Some(_) => return Err(BAD),
+        }
+    }
+}
+
+/// A value, and what follows it: in quotes with `\"` for a quote, or up to the next `,` or `;`.
+fn value(text: &str) -> Result<(Cow<'_, str>, &str), CertificateError> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ';']).unwrap_or(text.len());
+        let (value, rest) = text.split_at(end);
+        return match value.contains('"') {
+            true => Err(CertificateError::Malformed),
+            false => Ok((value.trim_ascii().into(), rest)),
+        };
+    };
+    let mut unescaped: Option<String> = None;
+    let mut escaped = false;
+    for (place, byte) in quoted.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => {
+                escaped = true;
+                unescaped.get_or_insert_default();
+            }
+            b'"' => {
+                let value = &quoted[..place];
+                let value = match unescaped {
+                    None => value.into(),
+                    Some(_) => value.replace("\\\"", "\"").into(),
+                };
+                return Ok((value, &quoted[place + 1..]));
+            }
+            _ => {}
+        }
+    }
+    Err(CertificateError::Malformed)
+}
