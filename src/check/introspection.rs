@@ -168,6 +168,7 @@ impl Reply {
 
 /// What follows from an answer.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once per answer, and moved once")]
 pub enum Introspected {
     /// The token is active: this is the proof.
     Active(Verified),

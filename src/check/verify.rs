@@ -72,6 +72,7 @@ impl Verified {
 
 /// What [`verify()`] found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once per token, and moved once")]
 pub enum Verification {
     /// A proof.
     Verified(Verified),
