@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use vidimus::check::*;
 use vidimus::demo::key::SigningKey;
 use vidimus::demo::samples;
-use vidimus::edge::auth_request::{answer, decide};
+use vidimus::edge::EdgeSettings;
 use vidimus::edge::forwarded::Peer;
-use vidimus::edge::{EdgeSettings, auth_request};
+use vidimus::edge::http::HttpEdge;
 use vidimus::gate::{Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
 
 const NOW: i64 = 1_800_000_000;
@@ -168,8 +168,8 @@ fn benches(criterion: &mut Criterion) {
         .expect("a request");
     criterion.bench_function("auth_request/cached, request to response", |bench| {
         bench.iter(|| {
-            let policy = auth_request::policy(request.uri().path()).unwrap_or_default();
-            answer(&ready(decide(&cached, &settings, &request, Peer::Unix, policy)))
+            let (edge, policy) = HttpEdge::of(request.uri().path()).expect("an edge's address");
+            edge.answer(&ready(edge.decide(&cached, &settings, &request, Peer::Unix, policy)))
         });
     });
 

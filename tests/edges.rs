@@ -16,9 +16,10 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use support::*;
 use vidimus::check::*;
+use vidimus::edge::EdgeSettings;
 use vidimus::edge::certificate::{CertificateHeader, Provider};
 use vidimus::edge::forwarded::{Peer, TrustedProxies};
-use vidimus::edge::{EdgeSettings, auth_request};
+use vidimus::edge::http::HttpEdge;
 use vidimus::gate::Refresh;
 
 /// A way to provoke a denial.
@@ -136,8 +137,27 @@ fn provoke(denial: Denial, world: &World) -> Case {
 /// What an edge made of a question.
 type Answered = (Decision, Response<Full<Bytes>>);
 
-async fn ask_auth_request(world: &World, case: &Case) -> Answered {
-    let mut request = Request::builder().uri(format!("/auth/{}", case.policy));
+/// Where each edge is asked. Exhaustive: a new edge needs its row here.
+fn path(edge: HttpEdge, policy: &str) -> String {
+    match edge {
+        HttpEdge::AuthRequest => format!("/auth/{policy}"),
+        HttpEdge::ExtAuthz => format!("/ext_authz/{policy}//orders/7?x=/auth/admin"),
+    }
+}
+
+/// What becomes of a refusal's status there.
+fn status(edge: HttpEdge, status: u16) -> u16 {
+    match (edge, status) {
+        // nginx knows 401 and 403; 503 is nobody's fault and stays.
+        (HttpEdge::AuthRequest, 400) => 401,
+        // Envoy may be told to let requests pass when it gets a 5xx.
+        (HttpEdge::ExtAuthz, 503) => 403,
+        (HttpEdge::AuthRequest | HttpEdge::ExtAuthz, status) => status,
+    }
+}
+
+async fn ask(edge: HttpEdge, world: &World, case: &Case) -> Answered {
+    let mut request = Request::builder().uri(path(edge, case.policy));
     for value in &case.headers {
         request = request.header(AUTHORIZATION, value);
     }
@@ -153,15 +173,17 @@ async fn ask_auth_request(world: &World, case: &Case) -> Answered {
             name: Provider::Thumbprint.default_header(),
         }),
     };
-    let policy = auth_request::policy(request.uri().path()).unwrap();
-    let decision = auth_request::decide(&world.gate, &settings, &request, case.peer, policy).await;
-    let answer = auth_request::answer(&decision);
+    let (found, policy) = HttpEdge::of(request.uri().path()).unwrap();
+    assert_eq!(found, edge);
+    let decision = edge.decide(&world.gate, &settings, &request, case.peer, policy).await;
+    let answer = edge.answer(&decision);
     (decision, answer)
 }
 
 #[tokio::test]
-async fn every_denial_leaves_auth_request_as_the_contract_says() {
-    for denial in Denial::ALL {
+async fn every_denial_leaves_every_edge_as_the_contract_says() {
+    for (edge, denial) in HttpEdge::ALL.into_iter().flat_map(|edge| Denial::ALL.map(|d| (edge, d)))
+    {
         let world = World::introspecting(|rules| {
             rules.policies.iter_mut().for_each(|policy| policy.introspect_realm = None);
             let mut asking = Policy::new("asking", vec![0]);
@@ -173,23 +195,26 @@ async fn every_denial_leaves_auth_request_as_the_contract_says() {
         });
         let case = provoke(denial, &world);
         (case.before)(&world);
-        let (decision, answer) = ask_auth_request(&world, &case).await;
+        let (decision, answer) = ask(edge, &world, &case).await;
         let Decision::Deny(refusal) = decision else { panic!("{denial:?} was allowed") };
         assert_eq!(refusal.denial, denial);
 
         let row = denial.answer();
-        // nginx knows 401 and 403; 503 is nobody's fault and stays.
-        let expected = if row.status == 400 { 401 } else { row.status };
+        let expected = status(edge, row.status);
         assert_eq!(answer.status(), expected, "{denial:?}");
-        assert!(matches!(expected, 401 | 403 | 503), "{denial:?}");
+        let known: &[u16] = match edge {
+            HttpEdge::AuthRequest => &[401, 403, 503],
+            HttpEdge::ExtAuthz => &[400, 401, 403],
+        };
+        assert!(known.contains(&expected), "{denial:?}");
         assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
-        assert_eq!(answer.headers().contains_key(RETRY_AFTER), expected == 503, "{denial:?}");
+        assert_eq!(answer.headers().contains_key(RETRY_AFTER), row.status == 503, "{denial:?}");
 
         let challenge =
             answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
         match (expected, row.error) {
             (401, None) => assert_eq!(challenge.as_deref(), Some("Bearer realm=\"default\"")),
-            (401, Some(error)) | (403, Some(error @ "insufficient_scope")) => {
+            (400 | 401, Some(error)) | (403, Some(error @ "insufficient_scope")) => {
                 let challenge = challenge.unwrap();
                 let wanted =
                     format!("error=\"{error}\", error_description=\"{}\"", row.description);
@@ -216,7 +241,7 @@ async fn every_denial_leaves_auth_request_as_the_contract_says() {
 #[tokio::test]
 async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
     let world = World::new();
-    for (change, expected) in [
+    let cases = [
         (
             json!({}),
             [
@@ -238,14 +263,26 @@ async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
                  "azp": "", "scope": " ", "realm_access": { "roles": ["a,b", "c d", "\u{0}"] } }),
             ["%C3%BC", "a%0D%0AX-Admin: true", "", "", "%20", "a%2Cb,c d,%00"],
         ),
-    ] {
+    ];
+    for (edge, (change, expected)) in
+        HttpEdge::ALL.into_iter().flat_map(|edge| cases.iter().map(move |case| (edge, case)))
+    {
         let headers = vec![format!("Bearer {}", world.token(change.clone()))];
         let case = Case::new("default", headers);
-        let (_, answer) = ask_auth_request(&world, &case).await;
+        let (_, answer) = ask(edge, &world, &case).await;
         assert_eq!(answer.status(), 200, "{change}");
-        for ((name, _), expected) in Policy::DEFAULT_HEADERS.iter().zip(expected) {
+        let named = Policy::DEFAULT_HEADERS.iter().zip(expected);
+        let empty = named.clone().filter(|(_, value)| value.is_empty()).map(|((name, _), _)| *name);
+        let empty = empty.collect::<Vec<_>>().join(",");
+        let removed = answer.headers().get("x-envoy-auth-headers-to-remove");
+        let removed = removed.map_or("", |names| names.to_str().unwrap());
+        match edge {
+            HttpEdge::AuthRequest => assert_eq!(removed, ""),
+            HttpEdge::ExtAuthz => assert_eq!(removed, empty),
+        }
+        for ((name, _), expected) in named {
             let values: Vec<_> = answer.headers().get_all(*name).iter().collect();
-            assert_eq!(values, [expected], "{name}");
+            assert_eq!(values, [*expected], "{name}");
         }
         assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
@@ -271,7 +308,7 @@ async fn no_refusal_ever_echoes_what_the_caller_sent() {
         ),
     ] {
         let case = Case::new(policy, headers);
-        let (decision, answer) = ask_auth_request(&world, &case).await;
+        let (decision, answer) = ask(HttpEdge::AuthRequest, &world, &case).await;
         assert_ne!(answer.status(), 200);
         let said = format!("{:?} {:?}", decision, answer.headers());
         let body = answer.into_body().collect().await.unwrap().to_bytes();

@@ -9,7 +9,9 @@
 
 mod support;
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
@@ -17,13 +19,14 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use support::{claims, ec_key};
+use support::{THUMBPRINT, claims, ec_key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 use vidimus::config::{Config, ListenAddr};
 use vidimus::demo::issuer::{Fault, Issuer};
 use vidimus::demo::key::SigningKey;
+use vidimus::edge::forwarded::TrustedProxies;
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::server::{Bounds, Server};
 
@@ -376,6 +379,57 @@ async fn a_reload_takes_effect_at_once_and_a_broken_one_not_at_all() {
     );
     assert_eq!(world.metric(r#"vidimus_reloads_total{outcome="ok"}"#).await, 1.0);
     assert_eq!(world.metric(r#"vidimus_reloads_total{outcome="failed"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_certificate_from_an_untrusted_peer_counts_for_nothing_and_is_logged_once_a_minute() {
+    let world = World::new().await;
+    let now = SystemClock.now().as_secs();
+    let bound = json!({ "iss": world.issuer.issuer(), "iat": now, "exp": now + 300,
+        "cnf": { "x5t#S256": THUMBPRINT } });
+    let token = world.key.sign(&claims(bound)).unwrap();
+    let headers = format!("{}X-Client-Cert-Sha256: {THUMBPRINT}\r\n", bearer(&token));
+    let more = "[client_certificate]\nprovider = \"thumbprint\"";
+    let load = |trusted| {
+        let text = configuration(&world.issuer, &world.folder, more);
+        let mut config = Config::parse(&text, "test").unwrap();
+        config.edge.trusted = trusted;
+        world.server.reload(config).unwrap();
+    };
+    let mut stream = world.connect().await;
+    load(TrustedProxies::default());
+    assert!(ask(&mut stream, "GET", "/auth", &headers).await.starts_with("HTTP/1.1 200"));
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    load(TrustedProxies(Vec::new()));
+    for _ in 0..2 {
+        let told = ask(&mut stream, "GET", "/auth", &headers).await;
+        assert!(told.contains("this proxy may not forward one"), "{told}");
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("trusted_proxies")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("peer=127.0.0.1"), "{log}");
+    assert!(!log.contains(THUMBPRINT), "{log}");
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]

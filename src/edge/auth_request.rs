@@ -2,18 +2,10 @@
 //! policy `default`, `/auth/{policy}` for others. The proxy's routing names the policy; the client's
 //! path is never looked at.
 
-use http::{Request, StatusCode};
+use http::StatusCode;
 
-use super::EdgeSettings;
-use super::answer::{HttpAnswer, allow, deny, plain};
-use super::certificate::Forwarded;
-use super::credential;
-use super::forwarded::{Original, Peer};
-use crate::check::{Decision, Facts};
-use crate::gate::Gate;
-
-/// `edge` in metrics.
-pub const NAME: &str = "auth_request";
+use super::answer::{HttpAnswer, allow, deny};
+use crate::check::Decision;
 
 /// The policy a request's path names, or nothing if it is not for this edge.
 pub fn policy(path: &str) -> Option<&str> {
@@ -21,28 +13,6 @@ pub fn policy(path: &str) -> Option<&str> {
         "" => Some("default"),
         rest => rest.strip_prefix('/'),
     }
-}
-
-/// Judges one request.
-pub async fn decide<B>(
-    gate: &Gate,
-    settings: &EdgeSettings,
-    request: &Request<B>,
-    peer: Peer,
-    policy: &str,
-) -> Decision {
-    let credential = credential::find(request.headers(), &settings.sources);
-    let certificate = Forwarded { headers: request.headers(), peer, settings };
-    let decision = gate.check(&Facts { policy, credential, certificate: &certificate }).await;
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let reason = match &decision {
-            Decision::Allow(_) => "ok",
-            Decision::Deny(refusal) => refusal.denial.answer().label,
-        };
-        let Original { method, path } = Original::read(request.headers(), peer, &settings.trusted);
-        tracing::debug!(edge = NAME, %peer, ?policy, reason, method, path, "decision");
-    }
-    decision
 }
 
 /// The answer. nginx knows 2xx, 401 and 403, and turns every other status into a 500 of its own;
@@ -57,11 +27,6 @@ pub fn answer(decision: &Decision) -> HttpAnswer {
         *answer.status_mut() = StatusCode::UNAUTHORIZED;
     }
     answer
-}
-
-/// For addresses that no edge answers at.
-pub fn not_found() -> HttpAnswer {
-    plain(StatusCode::NOT_FOUND, "not_found", "ask at /auth or /auth/POLICY")
 }
 
 #[cfg(test)]

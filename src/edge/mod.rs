@@ -5,15 +5,18 @@
 //! | edge | asks at | policy | the credential | refusals leave as |
 //! | --- | --- | --- | --- | --- |
 //! | [`auth_request`]: nginx, Traefik, Caddy | `/auth`, `/auth/{policy}` | path | `[token] sources` | 401, 403, 503 |
+//! | [`ext_authz_http`]: Envoy | `/ext_authz/{policy}` and the client's path | path | `[token] sources` | 400, 401, 403 |
 //!
-//! What a proxy says about its client (the original request, later its certificate) is read in
-//! [`forwarded`], and only from trusted peers.
+//! What a proxy says about its client is read only from trusted peers: the original request in
+//! [`forwarded`], its certificate in [`certificate`].
 
 pub mod answer;
 pub mod auth_request;
 pub mod certificate;
 pub mod credential;
+pub mod ext_authz_http;
 pub mod forwarded;
+pub mod http;
 mod xfcc;
 
 use certificate::CertificateHeader;

@@ -20,9 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::check::{Decision, Denial};
 use crate::config::{Config, ListenAddr, ServerSettings};
+use crate::edge::EdgeSettings;
 use crate::edge::forwarded::Peer;
-use crate::edge::{EdgeSettings, auth_request};
+use crate::edge::http::{HttpEdge, not_found};
 use crate::gate::{Gate, Live, SystemClock};
 use crate::issuer::{ClientError, Issuers, Plan};
 use crate::telemetry::Seldom;
@@ -53,6 +55,8 @@ struct App {
     gate: Gate,
     settings: ArcSwap<EdgeSettings>,
     metrics: Arc<Metrics>,
+    /// Warnings about certificates from those who may not forward any.
+    untrusted: Seldom,
 }
 
 /// Why a sidecar could not start, or not take over a configuration.
@@ -136,7 +140,8 @@ impl Server {
         };
         let admin = admin.start(admin_listener).map_err(failed)?;
 
-        let app = Arc::new(App { gate, settings: ArcSwap::from_pointee(config.edge), metrics });
+        let settings = ArcSwap::from_pointee(config.edge);
+        let app = Arc::new(App { gate, settings, metrics, untrusted: Seldom::every(MINUTE) });
         let slots = Arc::new(Semaphore::new(bounds.connections));
         let addresses = listeners.iter().map(Listener::address).collect();
         let accept = |listener| {
@@ -332,14 +337,28 @@ impl Drop for Open {
 
 /// Which edge an address belongs to.
 async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
-    let Some(policy) = auth_request::policy(request.uri().path()) else {
-        return auth_request::not_found();
+    let Some((edge, policy)) = HttpEdge::of(request.uri().path()) else {
+        return not_found();
     };
     let began = Instant::now();
     let settings = app.settings.load_full();
-    let decision = auth_request::decide(&app.gate, &settings, &request, peer, policy).await;
-    app.metrics.decided(auth_request::NAME, &decision, began.elapsed());
-    auth_request::answer(&decision)
+    let decision = edge.decide(&app.gate, &settings, &request, peer, policy).await;
+    app.metrics.decided(edge.name(), &decision, began.elapsed());
+    app.remark(&decision, peer);
+    edge.answer(&decision)
+}
+
+impl App {
+    /// A certificate that does not count is the operator's mistake or an attack; either way somebody
+    /// should look.
+    fn remark(&self, decision: &Decision, peer: Peer) {
+        if let Decision::Deny(refusal) = decision
+            && refusal.denial == Denial::CertificateUntrusted
+            && self.untrusted.now()
+        {
+            tracing::warn!(%peer, "a client certificate does not count: its sender is not in trusted_proxies");
+        }
+    }
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
