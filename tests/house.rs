@@ -162,3 +162,32 @@ fn what_a_newcomer_types_is_what_the_documents_say() {
         assert!(readme.contains(text), "README.md lacks {text}");
     }
 }
+
+/// What one of nginx' files learns the other must learn too: they differ in TLS alone.
+#[test]
+fn the_two_files_for_nginx_differ_in_tls_alone() {
+    let lines = |file: &str| {
+        let text = read(&root().join("deploy/nginx").join(file));
+        let lines = text.lines().map(|line| line.split(" #").next().unwrap());
+        let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let mut lines: Vec<_> =
+            lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        lines.sort();
+        lines
+    };
+    let (plain, mut tls) = (lines("nginx.conf"), lines("mutual-tls.conf"));
+    assert!(plain.len() > 100, "{plain:#?}");
+    let mut lacking = Vec::new();
+    for line in plain {
+        match tls.iter().position(|other| *other == line) {
+            Some(place) => _ = tls.remove(place),
+            None => lacking.push(line),
+        }
+    }
+    let plain = ["'$request_time auth=$vidimus_status sub=\"$vidimus_user\"';", "listen"];
+    lacking.retain(|line| !plain.iter().any(|own| line.starts_with(own)));
+    assert!(lacking.is_empty(), "mutual-tls.conf lacks {lacking:#?}");
+    let own = ["'", "listen", "ssl_", "proxy_set_header ssl-client-cert $ssl_client_escaped_cert;"];
+    tls.retain(|line| !own.iter().any(|own| line.starts_with(own)));
+    assert!(tls.is_empty(), "nginx.conf lacks {tls:#?}");
+}
