@@ -1,5 +1,5 @@
-//! A private authority, the certificate by which Keycloak answers over https, and those by which
-//! clients prove themselves to it (RFC 8705 §2.1).
+//! A private authority, the certificate by which Keycloak and the edges answer over https, and those by
+//! which clients prove themselves to Keycloak (RFC 8705 §2.1) or bind tokens to themselves (§3).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 /// In PEM files: `ca.pem`; and `NAME.pem` with `NAME.key` (PKCS #8) for `server`, for Keycloak's client
-/// `vidimus-tls`, and for `stranger`, whom the authority vouches for and Keycloak does not know.
+/// `vidimus-tls`, for `stranger`, whom the authority vouches for and Keycloak does not know, for
+/// `partner`, whose tokens are bound to it, for `thief`, who steals them, and for `self-signed`, whom
+/// nobody vouches for.
 pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
@@ -32,11 +34,18 @@ impl Certificates {
             ("server", &["127.0.0.1", "localhost"][..], ExtendedKeyUsagePurpose::ServerAuth),
             ("vidimus-tls", &[], ExtendedKeyUsagePurpose::ClientAuth),
             ("stranger", &[], ExtendedKeyUsagePurpose::ClientAuth),
+            ("partner", &[], ExtendedKeyUsagePurpose::ClientAuth),
+            ("thief", &[], ExtendedKeyUsagePurpose::ClientAuth),
+            ("self-signed", &[], ExtendedKeyUsagePurpose::ClientAuth),
         ] {
             let key = KeyPair::generate().expect("a key");
             let mut params = params(name, hosts);
             params.extended_key_usages = vec![usage];
-            let certificate = params.signed_by(&key, &authority).expect("a certificate");
+            let certificate = match name {
+                "self-signed" => params.self_signed(&key),
+                _ => params.signed_by(&key, &authority),
+            };
+            let certificate = certificate.expect("a certificate");
             for (end, pem) in [("pem", certificate.pem()), ("key", key.serialize_pem())] {
                 fs::write(folder.join(format!("{name}.{end}")), pem).expect("a scratch file");
             }
@@ -49,11 +58,32 @@ impl Certificates {
         self.0.join(name)
     }
 
+    /// One of the certificates, in PEM.
+    pub(crate) fn pem(&self, name: &str) -> String {
+        fs::read_to_string(self.file(&format!("{name}.pem"))).expect("a certificate")
+    }
+
+    /// The same, its bytes alone.
+    pub(crate) fn der(&self, name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem(name).as_bytes()).expect("a certificate")
+    }
+
+    /// How a client of ours does TLS, with one of the certificates or none.
+    pub(crate) fn client(&self, name: Option<&str>) -> ClientConfig {
+        let provider = rustls::crypto::ring::default_provider();
+        let config = ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .expect("TLS versions")
+            .with_root_certificates(self.trusted());
+        let Some(name) = name else { return config.with_no_client_auth() };
+        let key = PrivateKeyDer::from_pem_file(self.file(&format!("{name}.key"))).expect("a key");
+        config.with_client_auth_cert(vec![self.der(name)], key).expect("they belong together")
+    }
+
     /// The authority alone.
     pub(crate) fn trusted(&self) -> RootCertStore {
-        let ca = CertificateDer::from_pem_file(self.file("ca.pem")).expect("a certificate");
         let mut trusted = RootCertStore::empty();
-        trusted.add(ca).expect("an authority");
+        trusted.add(self.der("ca")).expect("an authority");
         trusted
     }
 }

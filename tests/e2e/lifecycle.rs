@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::caller::Load;
 use crate::keycloak::Keycloak;
-use crate::process::until;
+use crate::process::{log_files, until};
 use crate::sidecar::Sidecar;
 use crate::table::Table;
 use crate::{House, beside, configuration, tokens};
@@ -184,10 +184,8 @@ pub(crate) fn logs(keycloak: &Keycloak, folder: &Path, table: &Table) {
     // As they stand in the configuration and in a Basic header; and how a signed assertion begins.
     let secrets = ["-secret", "dmlkaW11cz", "eyJ"];
 
-    let found = ["", "var/log/nginx"].map(|name| fs::read_dir(folder.join(name)));
-    let files = found.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
     let (mut logs, mut bytes, mut wrong) = (0, 0, Vec::new());
-    for path in files.filter(|path| path.extension().is_some_and(|kind| kind == "log")) {
+    for path in log_files(folder) {
         let log = String::from_utf8_lossy(&fs::read(&path).expect("a log")).into_owned();
         (logs, bytes) = (logs + 1, bytes + log.len());
         let count = |texts: &[&str]| texts.iter().filter(|text| log.contains(**text)).count();

@@ -1,7 +1,7 @@
 //! End to end: a real nginx with the file that we ship, the real `vidimus`, a real Keycloak.
 //!
 //! `cargo test --test e2e` runs them and prints a table; plain `cargo test` leaves them out. They need
-//! the ports that `deploy/nginx/nginx.conf` names (8080, 8081), nginx, curl, Java and the Keycloak
+//! the ports that the files in `deploy/` name (8080, 8081, 8443), nginx, curl, Java and the Keycloak
 //! distributions (see `keycloak.rs`), and take 2 to 6 minutes, mostly for starts of Keycloak.
 
 #![expect(
@@ -21,6 +21,7 @@ mod inactive;
 mod introspection;
 mod keycloak;
 mod lifecycle;
+mod mutual_tls;
 mod nginx;
 mod outage;
 mod process;
@@ -98,6 +99,7 @@ async fn scenario(table: &Table) {
     table.area("8 the service's own answers, and its absence");
     everyday::service(&mut house, table).await;
     introspection(&mut house, table).await;
+    mutual_tls::edges(&house.keycloak, &house.service, house.nginx.folder(), table).await;
     table.area("6, 8 the sidecar ends, and comes again");
     lifecycle::end(&mut house, table).await;
     table.area("afterwards");

@@ -1,20 +1,16 @@
 //! The real nginx with `deploy/nginx/nginx.conf` as it is: the site at 127.0.0.1:8080, the service
 //! that it protects at 127.0.0.1:8081, everything else in a scratch folder.
 
-use std::env;
-use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
-use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::process::{Guard, signal, until};
+use crate::process::Server;
 
 /// Where `nginx.conf` listens.
 pub(crate) const SITE: &str = "127.0.0.1:8080";
@@ -25,9 +21,8 @@ const ACCESS: &str = "var/log/nginx/access.log";
 
 /// An nginx that is running. Ends when dropped, its folder with it.
 pub(crate) struct Nginx {
-    child: Child,
+    _server: Server,
     folder: TempDir,
-    _guard: Guard,
 }
 
 impl Nginx {
@@ -39,29 +34,13 @@ impl Nginx {
             );
         }
         let folder = scratch();
-        let starting =
-            File::create(folder.path().join("start.log")).expect("a file for its output");
-        let child = Command::new("nginx")
-            .arg("-p")
-            .arg(folder.path())
-            .args(["-c", CONFIGURATION, "-g", "daemon off;"])
-            // The file names Vidimus' socket by a path that nginx reads from where it was started.
-            .current_dir(folder.path())
-            .env("PATH", path_with_sbin())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(starting)
-            .spawn();
-        let child = child.unwrap_or_else(|error| match error.kind() {
-            ErrorKind::NotFound => panic!("there is no nginx: apt-get install nginx"),
-            _ => panic!("nginx does not start: {error}"),
-        });
-        let mut nginx = Self { _guard: Guard::of(child.id()), child, folder };
-        let answers = until(Duration::from_secs(10), async || {
-            let ended = nginx.child.try_wait().ok().flatten().is_some();
-            (ended || TcpStream::connect(SITE).is_ok()).then_some(!ended)
-        });
-        if answers.await != Some(true) {
+        let mut command = command(folder.path(), CONFIGURATION);
+        let log = folder.path().join("start.log");
+        // The file names Vidimus' socket by a path that nginx reads from where it was started.
+        let mut server = Server::start(&mut command, folder.path(), &log);
+        let accepts = server.accepts(SITE).await;
+        let nginx = Self { _server: server, folder };
+        if !accepts {
             panic!("nginx does not serve:\n{}{}", nginx.read("start.log"), nginx.read(ERRORS));
         }
         nginx
@@ -83,35 +62,22 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    /// Asked to end it takes its workers along; killed it would leave them behind.
-    fn drop(&mut self) {
-        signal(self.child.id(), "TERM");
-        for _ in 0..500 {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// nginx with this file, in the foreground.
+pub(crate) fn command(folder: &Path, configuration: impl AsRef<OsStr>) -> Command {
+    let mut nginx = Command::new("nginx");
+    nginx.arg("-p").arg(folder).arg("-c").arg(configuration).args(["-g", "daemon off;"]);
+    nginx
 }
 
-/// The folders that `nginx.conf` asks for. If root starts nginx its workers are `www-data`, and must
-/// get through to the socket.
+/// The folders that nginx' files ask for.
+pub(crate) const FOLDERS: &[&str] = &["run/vidimus", "var/log/nginx", "var/lib/nginx"];
+
+/// If root starts nginx its workers are `www-data`, and must get through to the socket.
 fn scratch() -> TempDir {
     let folder = tempfile::tempdir().expect("a scratch folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("its mode");
-    for name in ["run/vidimus", "var/log/nginx", "var/lib/nginx"] {
+    for name in FOLDERS {
         fs::create_dir_all(folder.path().join(name)).expect("nginx's folders");
     }
     folder
-}
-
-/// Debian keeps nginx where only root looks.
-fn path_with_sbin() -> OsString {
-    let mut path = env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/local/sbin:/usr/sbin");
-    path
 }

@@ -1,7 +1,7 @@
 //! What the tests ask of Keycloak's realm: tokens, logout, and what an administrator does.
 //! The secret of a client is its id with `-secret`; the user is `alice` with the password `alice`.
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
@@ -27,6 +27,15 @@ impl Keycloak {
         self.issued(&self.grant(&self.secure_base, client, &BY_ITSELF).await, "access_token")
     }
 
+    /// The same with this certificate, to which the token is then bound if the client wants it so.
+    pub(crate) async fn bound_token(&self, client: &str, certificate: &str) -> String {
+        let tls = self.certificates.client(Some(certificate));
+        let http = Client::builder().tls_backend_preconfigured(tls).no_proxy().build();
+        let http = http.expect("an HTTP client");
+        let answer = self.grant_by(&http, &self.secure_base, client, &BY_ITSELF).await;
+        self.issued(&answer, "access_token")
+    }
+
     /// Alice logs in at this client.
     pub(crate) async fn alice(&self, client: &str) -> Tokens {
         let login = [
@@ -49,7 +58,7 @@ impl Keycloak {
         let secret = format!("{client}-secret");
         let form =
             [("client_id", client), ("client_secret", &secret), ("refresh_token", refresh_token)];
-        let (status, body) = self.post(&url, &form).await;
+        let (status, body) = post(&self.client, &url, &form).await;
         assert!(status.is_success(), "logout: {status} {body}");
     }
 
@@ -117,7 +126,7 @@ impl Keycloak {
             ("username", ADMIN),
             ("password", ADMIN),
         ];
-        let (status, body) = self.post(&url, &login).await;
+        let (status, body) = post(&self.client, &url, &login).await;
         assert!(status == StatusCode::OK, "the admin's token: {status} {body}");
         self.issued(&serde_json::from_str(&body).expect("JSON"), "access_token")
     }
@@ -143,20 +152,23 @@ impl Keycloak {
 
     /// One request to the token endpoint; the answer must be 200.
     async fn grant(&self, base: &str, client: &str, terms: &[(&str, &str)]) -> Value {
+        self.grant_by(&self.client, base, client, terms).await
+    }
+
+    /// The same by another HTTP client.
+    async fn grant_by(
+        &self,
+        http: &Client,
+        base: &str,
+        client: &str,
+        terms: &[(&str, &str)],
+    ) -> Value {
         let secret = format!("{client}-secret");
         let mut form = vec![("client_id", client), ("client_secret", &*secret)];
         form.extend(terms);
-        let (status, body) = self.post(&token_endpoint(base, "shop"), &form).await;
+        let (status, body) = post(http, &token_endpoint(base, "shop"), &form).await;
         assert!(status == StatusCode::OK, "token for {client}: {status} {body}");
         serde_json::from_str(&body).expect("JSON")
-    }
-
-    async fn post(&self, url: &str, form: &[(&str, &str)]) -> (StatusCode, String) {
-        let form = Serializer::new(String::new()).extend_pairs(form).finish();
-        let kind = "application/x-www-form-urlencoded";
-        let request = self.client.post(url).header("content-type", kind).body(form);
-        let answer = request.send().await.expect("Keycloak");
-        (answer.status(), answer.text().await.expect("a body"))
     }
 
     fn issued(&self, answer: &Value, member: &str) -> String {
@@ -164,6 +176,14 @@ impl Keycloak {
         self.remember(&token);
         token
     }
+}
+
+async fn post(http: &Client, url: &str, form: &[(&str, &str)]) -> (StatusCode, String) {
+    let form = Serializer::new(String::new()).extend_pairs(form).finish();
+    let kind = "application/x-www-form-urlencoded";
+    let request = http.post(url).header("content-type", kind).body(form);
+    let answer = request.send().await.expect("Keycloak");
+    (answer.status(), answer.text().await.expect("a body"))
 }
 
 fn token_endpoint(base: &str, realm: &str) -> String {

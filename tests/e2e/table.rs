@@ -42,6 +42,11 @@ impl Table {
         self.push(Row { case, expected, got, ok });
     }
 
+    /// How many rows are wrong so far.
+    pub(crate) fn wrong(&self) -> usize {
+        self.rows().iter().filter(|row| !row.ok).count()
+    }
+
     /// Prints the table, and fails if a row is wrong.
     pub(crate) fn finish(self) {
         let wrong: Vec<String> =
