@@ -60,6 +60,9 @@ pub(crate) enum Command {
         /// Under which policy
         #[arg(short, long, value_name = "NAME", default_value = "default")]
         policy: String,
+        /// The client's certificate (PEM), for a token that is bound to one
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         /// The token; without it, or with -, it is read from standard input
         #[arg(value_name = "TOKEN")]
         token: Vec<String>,

@@ -48,9 +48,9 @@ fn main() -> ExitCode {
         Command::Doctor { config, token } => with_config(&config, |config| {
             block_on(run::doctor(config, (!token.is_empty()).then(|| token.join(" "))))
         }),
-        Command::Inspect { config, policy, token } => {
-            with_config(&config, |config| block_on(run::inspect(config, policy, token.join(" "))))
-        }
+        Command::Inspect { config, policy, certificate, token } => with_config(&config, |config| {
+            block_on(run::inspect(config, policy, token.join(" "), certificate))
+        }),
         Command::Health { admin } => ended(run::health(admin)),
         Command::Serve(options) => match options.load() {
             Ok(config) => {

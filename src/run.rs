@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +61,14 @@ pub(crate) async fn inspect(
     config: Config,
     policy: String,
     token: String,
+    certificate: Option<PathBuf>,
 ) -> Result<(), DemoError> {
-    let report = doctor::inspect(&config, &policy, &given(token)?).await?;
+    let certificate = certificate.map(|file| {
+        std::fs::read_to_string(&file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+    });
+    let certificate = certificate.transpose()?;
+    let report = doctor::inspect(&config, &policy, &given(token)?, certificate.as_deref()).await?;
     write!(anstream::stdout(), "{report}")?;
     if report.is_good() { Ok(()) } else { Err("the token is refused".into()) }
 }

@@ -386,6 +386,12 @@ fn the_reference_configuration_is_good_and_names_every_key() {
         "max_concurrent",
         "prefer_jwt",
         "endpoint",
+        "provider",
+        "header",
+        "check_validity",
+        "require_key_usage",
+        "require_extended_key_usage",
+        "binding",
     ] {
         let named = text.lines().any(|line| {
             line.trim_start_matches(['#', ' '])

@@ -12,7 +12,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::changed;
-use vidimus::check::{Decision, Facts, RawToken};
+use vidimus::check::{Decision, Facts, RawToken, Thumbprint};
 use vidimus::config::Config;
 use vidimus::demo::issuer::{Fault, INTROSPECTOR, Issuer};
 use vidimus::demo::samples;
@@ -267,7 +267,7 @@ async fn inspect_comes_to_the_decision_of_the_sidecar_and_never_prints_the_token
                     format!("decision: {}, reason {}: ", answer.status, answer.label)
                 }
             };
-            let report = inspect(&config, policy, token).await.unwrap();
+            let report = inspect(&config, policy, token, None).await.unwrap();
             let said = report.to_string();
             assert!(said.contains(&decided), "{decided} is not in:\n{said}");
             assert_eq!(report.is_good(), decided.contains("200"), "{said}");
@@ -286,7 +286,7 @@ async fn a_lightweight_token_without_introspection_is_not_sent_after_mappers() {
     let found = troubles(&config, Some(&token)).await;
     let bad = found.iter().find(|(grade, ..)| *grade == Grade::Bad).unwrap();
     assert!(bad.2.contains("add [realm.introspection]"), "{found:?}");
-    let said = inspect(&config, "default", &token).await.unwrap().to_string();
+    let said = inspect(&config, "default", &token, None).await.unwrap().to_string();
     assert!(said.contains("not asked: the token is lightweight"), "{said}");
     assert!(said.contains("-> add [realm.introspection]"), "{said}");
     assert!(!said.contains("mapper"), "{said}");
@@ -312,7 +312,7 @@ async fn an_opaque_token_is_sent_to_nobody_if_it_may_be_several_realms() {
         "{found:?}"
     );
     assert_eq!((one.introspected(), two.introspected()), (1, 1), "invented ones only");
-    assert!(inspect(&config, "default", &token).await.unwrap().is_good());
+    assert!(inspect(&config, "default", &token, None).await.unwrap().is_good());
     assert_eq!((one.introspected(), two.introspected()), (2, 1));
 }
 
@@ -325,4 +325,41 @@ async fn an_endpoint_that_was_set_by_hand_is_named_as_the_fault() {
         matches!(&*found, [(Grade::Bad, _, text)] if text.contains("`endpoint` is set by hand")),
         "{found:?}"
     );
+}
+
+#[tokio::test]
+async fn inspect_compares_a_bound_token_with_the_certificate_it_is_given() {
+    let issuer = issuer().await;
+    let certificate = |name: &str| {
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()
+    };
+    let (own, other) = (certificate("own"), certificate("other"));
+    let thumbprint = Thumbprint::of(own.der()).to_string();
+    let cnf = json!({ "cnf": { "x5t#S256": thumbprint } });
+    let keys = Issuer::fresh_keys().unwrap();
+    issuer.set_keys(keys.clone());
+    let token = keys[0].sign(&claims(&issuer, cnf)).unwrap();
+    let (own, other) = (own.pem(), other.pem());
+    let section = "[client_certificate]\nprovider = \"nginx\"\n";
+    let strict = "[client_certificate]\nprovider = \"nginx\"\nrequire_key_usage = [\"cRLSign\"]\n";
+    for (section, given, expected) in [
+        (section, Some(&own), "decision: 200"),
+        (section, Some(&other), "decision: 401, reason certificate_mismatch"),
+        (section, None, "decision: 401, reason certificate_missing"),
+        (section, None, "no certificate given (--certificate FILE)"),
+        ("", Some(&own), "decision: 401, reason certificate_missing"),
+        ("", Some(&own), "there is no [client_certificate]"),
+        (strict, Some(&own), "decision: 401, reason certificate_unacceptable"),
+        (strict, Some(&own), "but it lacks a key usage of `require_key_usage`"),
+    ] {
+        let config = configuration(issuer.issuer(), "", section);
+        let report = inspect(&config, "default", &token, given.map(String::as_str)).await.unwrap();
+        let said = report.to_string();
+        assert!(said.contains(expected), "{expected:?} is not in:\n{said}");
+        assert!(said.contains(&thumbprint), "{said}");
+        assert_eq!(report.is_good(), said.contains("decision: 200"), "{said}");
+    }
+    let config = configuration(issuer.issuer(), "", section);
+    assert!(inspect(&config, "default", &token, Some("no PEM")).await.is_err());
 }

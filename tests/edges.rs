@@ -20,6 +20,7 @@ use vidimus::edge::EdgeSettings;
 use vidimus::edge::certificate::{CertificateHeader, Provider};
 use vidimus::edge::forwarded::{Peer, TrustedProxies};
 use vidimus::edge::http::HttpEdge;
+use vidimus::edge::x509::CertificateRules;
 use vidimus::gate::Refresh;
 
 /// A way to provoke a denial.
@@ -28,13 +29,15 @@ struct Case {
     headers: Vec<String>,
     certificates: Vec<String>,
     peer: Peer,
+    header: CertificateHeader,
     before: fn(&World),
 }
 
 impl Case {
     fn new(policy: &'static str, headers: Vec<String>) -> Self {
         let (certificates, peer) = (Vec::new(), Peer::Unix);
-        Self { policy, headers, certificates, peer, before: |_| {} }
+        let header = CertificateHeader::new(Provider::Thumbprint);
+        Self { policy, headers, certificates, peer, header, before: |_| {} }
     }
 }
 
@@ -103,6 +106,12 @@ fn provoke(denial: Denial, world: &World) -> Case {
             case.certificates = vec![THUMBPRINT.into(); 2];
             bound()
         }
+        Denial::CertificateUnacceptable => {
+            // Nothing but a hash is forwarded, and the rules want to see the period.
+            case.header.rules = Some(CertificateRules::new());
+            case.certificates = vec![THUMBPRINT.into()];
+            bound()
+        }
         Denial::CertificateUntrusted => {
             case.certificates = vec![THUMBPRINT.into()];
             case.peer = Peer::Ip([10, 0, 0, 1].into());
@@ -168,10 +177,7 @@ async fn ask(edge: HttpEdge, world: &World, case: &Case) -> Answered {
     let settings = EdgeSettings {
         sources: vec!["authorization".parse().unwrap()],
         trusted: TrustedProxies::default(),
-        certificate: Some(CertificateHeader {
-            provider: Provider::Thumbprint,
-            name: Provider::Thumbprint.default_header(),
-        }),
+        certificate: Some(case.header.clone()),
     };
     let (found, policy) = HttpEdge::of(request.uri().path()).unwrap();
     assert_eq!(found, edge);

@@ -105,7 +105,7 @@ pub fn authorize(
     realm.rules().check_times(claims, now)?;
 
     // 7. Its key, if it is bound to one, is the caller's.
-    let bound = claims.confirmation.prove(claims.kind, policy.binding, certificate)?;
+    let bound = claims.confirmation.prove(claims.kind, policy.binding, certificate, now)?;
 
     // What the token does not say itself, or may no longer be true, its realm has been asked for.
     if !verified.introspected() && wants_introspection(realm.rules(), policy, claims) {

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 
-use super::{Denial, JsonRef, TokenKind};
+use super::{Denial, JsonRef, TokenKind, UnixTime};
 
 /// SHA-256 over the DER bytes of an X.509 certificate (RFC 8705 §3.1).
 ///
@@ -28,6 +28,11 @@ impl Thumbprint {
     /// From its bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// Its bytes: no secret, the certificate is public.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Of a certificate, in DER.
@@ -58,20 +63,28 @@ impl PartialEq for Thumbprint {
 
 impl Eq for Thumbprint {}
 
+/// As it stands in `cnf`.
+impl fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
 impl fmt::Debug for Thumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Thumbprint({})", URL_SAFE_NO_PAD.encode(self.0))
+        write!(f, "Thumbprint({self})")
     }
 }
 
 /// The certificate that the caller proved to hold in its TLS handshake, looked for only when a token
 /// asks for it.
 pub trait ClientCertificate: Sync {
-    /// Its thumbprint; nothing if there was no certificate.
+    /// Its thumbprint; nothing if there was no certificate. The time is for those who look at its period
+    /// of validity.
     ///
     /// # Errors
-    /// If it cannot be told.
-    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError>;
+    /// If it cannot be told, or is not accepted.
+    fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError>;
 }
 
 /// Why it cannot be told which certificate the caller holds.
@@ -84,6 +97,8 @@ pub enum CertificateError {
     Repeated,
     /// What came is no certificate.
     Malformed,
+    /// It has expired, or is not of an authority or kind that is asked for.
+    Unacceptable,
 }
 
 /// Nobody can tell: tokens that are bound to a certificate are then refused.
@@ -91,7 +106,7 @@ pub enum CertificateError {
 pub struct NoCertificate;
 
 impl ClientCertificate for NoCertificate {
-    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
+    fn thumbprint(&self, _: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
         Ok(None)
     }
 }
@@ -151,6 +166,7 @@ impl Confirmation {
         kind: TokenKind,
         rule: BindingRule,
         certificate: &dyn ClientCertificate,
+        now: UnixTime,
     ) -> Result<Bound, Denial> {
         use BindingRule::{Dpop, IfBound, Mtls, Required};
         match (self, kind, rule) {
@@ -161,13 +177,14 @@ impl Confirmation {
             (Self::Absent, TokenKind::Bearer, Required | Mtls | Dpop)
             | (Self::Certificate(_), TokenKind::Bearer, Dpop) => Err(Denial::ConfirmationMissing),
             (Self::Certificate(wanted), TokenKind::Bearer, IfBound | Required | Mtls) => {
-                match certificate.thumbprint() {
+                match certificate.thumbprint(now) {
                     Ok(Some(held)) if held == wanted => Ok(Bound(Some(wanted))),
                     Ok(Some(_)) => Err(Denial::CertificateMismatch),
                     Ok(None) => Err(Denial::CertificateMissing),
                     Err(CertificateError::Untrusted) => Err(Denial::CertificateUntrusted),
                     Err(CertificateError::Repeated) => Err(Denial::CertificateRepeated),
                     Err(CertificateError::Malformed) => Err(Denial::CertificateMalformed),
+                    Err(CertificateError::Unacceptable) => Err(Denial::CertificateUnacceptable),
                 }
             }
         }

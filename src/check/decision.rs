@@ -42,6 +42,8 @@ pub enum Denial {
     CertificateMissing,
     /// The client's certificate came more than once: one of them may be the client's own invention.
     CertificateRepeated,
+    /// The client's certificate has expired, or is not of an authority or kind that is asked for.
+    CertificateUnacceptable,
     /// The token is bound to a certificate, and whoever asks may not speak for a client.
     CertificateUntrusted,
     /// The policy wants a token that is bound, and this one is not, or not in that way.
@@ -119,7 +121,7 @@ pub struct Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
@@ -127,6 +129,7 @@ impl Denial {
         Self::CertificateMismatch,
         Self::CertificateMissing,
         Self::CertificateRepeated,
+        Self::CertificateUnacceptable,
         Self::CertificateUntrusted,
         Self::ConfirmationMissing,
         Self::ConfirmationUnknown,
@@ -223,6 +226,10 @@ impl Denial {
             Self::CertificateMissing => bad_token(
                 "certificate_missing",
                 "the token is bound to a client certificate and none was shown",
+            ),
+            Self::CertificateUnacceptable => bad_token(
+                "certificate_unacceptable",
+                "the client certificate has expired, or is not of a kind that is accepted here",
             ),
             Self::CertificateUntrusted => bad_token(
                 "certificate_untrusted",

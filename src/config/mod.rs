@@ -3,6 +3,7 @@
 //! A file is read into [`Config`], whose types cannot hold a wrong value, or refused with every
 //! mistake that is in it: where, what was found, what is allowed. Unknown keys are mistakes.
 
+mod client_certificate;
 mod error;
 mod introspection;
 mod listen;
@@ -10,6 +11,7 @@ mod policy;
 mod reader;
 mod realm;
 mod settings;
+mod summary;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +19,6 @@ use std::time::Duration;
 pub use error::{ConfigError, ConfigErrors};
 pub use listen::ListenAddr;
 
-use crate::check::{AudienceRule, ClaimPath, UseFor};
 use crate::edge::EdgeSettings;
 use crate::gate::Rules;
 use crate::issuer::IssuerSettings;
@@ -27,7 +28,7 @@ use crate::issuer::IssuerSettings;
 pub struct Config {
     /// `[server]`.
     pub server: ServerSettings,
-    /// `[token] sources` and `[server] trusted_proxies`.
+    /// `[token] sources`, `[server] trusted_proxies` and `[client_certificate]`.
     pub edge: EdgeSettings,
     /// Realms and policies.
     pub rules: Rules,
@@ -61,85 +62,6 @@ impl Config {
             Ok(text) => Self::parse(&text, &name),
             Err(error) => Err(ConfigErrors::unreadable(&name, &error)),
         }
-    }
-
-    /// What was understood, a line for each realm and policy, and what is easily overlooked.
-    pub fn summary(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (rules, issuer) in self.rules.realms.iter().zip(&self.issuers) {
-            let audience = match &rules.audience {
-                AudienceRule::OneOf(names) => names.join(" or "),
-                AudienceRule::InsecureAny => "ANY (insecure_any_audience)".into(),
-            };
-            let by = issuer
-                .fetch_base
-                .as_ref()
-                .map_or(String::new(), |base| format!(", asked at {base}"));
-            lines.push(format!(
-                "realm {}: issuer {}, audience {audience}{by}",
-                rules.name, rules.issuer
-            ));
-            if let Some(introspection) = &rules.introspection {
-                let UseFor { opaque, lightweight, all } = introspection.use_for;
-                let which = match (all, opaque, lightweight) {
-                    (true, ..) => "every token",
-                    (_, true, true) => "opaque and lightweight tokens",
-                    (_, true, false) => "opaque tokens",
-                    _ => "lightweight tokens",
-                };
-                lines.push(format!(
-                    "realm {}: asked about {which}, as client {}",
-                    rules.name, introspection.client_id
-                ));
-            }
-        }
-        for policy in &self.rules.policies {
-            let realms = self.rules.realms.iter().enumerate();
-            let realms = realms.filter(|(place, _)| policy.accepts_realm(*place));
-            let realms: Vec<_> = realms.map(|(_, rules)| &*rules.name).collect();
-            let mut line = format!("policy {}: realms {}", policy.name(), realms.join(", "));
-            if let Some(audience) = &policy.audience {
-                line += &format!("; audience {}", audience.join(" or "));
-            }
-            if !policy.scopes.is_empty() {
-                line += &format!("; scopes {}", policy.scopes.join(" and "));
-            }
-            let roles: Vec<_> = policy.roles.iter().map(ToString::to_string).collect();
-            if !roles.is_empty() {
-                line += &format!("; {}", roles.join(" or "));
-            }
-            if let Some(realm) = policy.introspect_realm
-                && realms.len() > 1
-            {
-                line += &format!("; opaque tokens: realm {}", self.rules.realms[realm].name);
-            }
-            lines.push(line);
-            let jwt = |(place, issuer): (usize, &IssuerSettings)| {
-                let given = issuer.introspection.as_ref().is_none_or(|i| i.prefer_jwt);
-                policy.accepts_realm(place) && !given
-            };
-            if policy.forward_jwt.is_some() && self.issuers.iter().enumerate().any(jwt) {
-                lines.push(format!(
-                    "note: policy {} forwards the full JWT, and a realm of it has no prefer_jwt: for its \
-                     opaque and lightweight tokens the header stays empty",
-                    policy.name()
-                ));
-            }
-            let tells_issuer =
-                policy.headers.iter().any(|(_, claim)| *claim == ClaimPath::new("iss"));
-            if realms.len() > 1 && !tells_issuer {
-                lines.push(format!(
-                    "note: policy {} accepts several realms and no header tells which: two of their \
-                     users may look alike (add \"X-Auth-Request-Issuer\" = \"iss\", or set realms)",
-                    policy.name()
-                ));
-            }
-        }
-        if !self.rules.policies.iter().any(|policy| policy.name() == "default") {
-            lines
-                .push("note: there is no policy \"default\", so /auth is answered with 403".into());
-        }
-        lines
     }
 
     /// Reads a text; `name` is what its mistakes are reported under.

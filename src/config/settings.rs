@@ -3,15 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::header::HeaderName;
-
-use super::policy::{self, is_reserved};
+use super::policy;
 use super::reader::{Errors, Section};
 use super::realm::{self, HOUR, SECOND};
-use super::{Config, ListenAddr, ServerSettings};
+use super::{Config, ListenAddr, ServerSettings, client_certificate};
 use crate::check::{Limits, Policy, RealmRules};
 use crate::edge::EdgeSettings;
-use crate::edge::certificate::{CertificateHeader, Provider};
 use crate::edge::credential::Source;
 use crate::edge::forwarded::{TrustedProxies, TrustedProxy};
 use crate::gate::Rules;
@@ -21,7 +18,7 @@ pub(super) fn read(mut top: Section<'_>, errors: &mut Errors) -> Config {
     let (server, trusted) = server(top.section("server", errors), errors);
     let (sources, limits) = token(top.section("token", errors), errors);
 
-    let certificate = client_certificate(&mut top, errors);
+    let certificate = client_certificate::read(&mut top, errors);
     let nowhere = top.here("realm");
     let sections = top.sections("realm", errors);
     if sections.is_empty() && errors.is_empty() {
@@ -149,29 +146,4 @@ fn token(mut token: Section<'_>, errors: &mut Errors) -> (Vec<Source>, Limits) {
     token.end(errors);
     let limits = Limits { token: usize::try_from(max_size).unwrap_or(usize::MAX) };
     (sources.unwrap_or_else(|| vec![Source::Authorization]), limits)
-}
-
-/// `[client_certificate]`: nothing without it.
-fn client_certificate(top: &mut Section<'_>, errors: &mut Errors) -> Option<CertificateHeader> {
-    let given = top.has("client_certificate");
-    let mut section = top.section("client_certificate", errors);
-    let names = Provider::ALL.map(Provider::name).join(", ");
-    let place = section.here("provider");
-    let provider = section.text("provider", errors);
-    if given && provider.is_none() && !errors.iter().any(|error| error.path == place.path) {
-        errors.push(place.error("nothing", format!("who forwards the certificate: {names}")));
-    }
-    let provider = provider.and_then(|at| at.parse::<Provider>(&names, errors));
-    let name = section.text("header", errors);
-    let name = name.and_then(|at| {
-        let parsed = at.parse::<HeaderName>("the name of a header", errors)?;
-        if is_reserved(parsed.as_str()) {
-            errors
-                .push(at.error(format_args!("{:?}", at.value), "a header that is not HTTP's own"));
-        }
-        Some(parsed)
-    });
-    section.end(errors);
-    let provider = provider?;
-    Some(CertificateHeader { provider, name: name.unwrap_or_else(|| provider.default_header()) })
 }

@@ -11,12 +11,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::given::{doubt, given};
+use super::held::Held;
 use super::remedy::{ADD_INTROSPECTION, for_denial, for_error};
 use super::report::shown;
 use super::{Error, Patient, Report};
 use crate::check::{
-    AudienceRule, Denial, Grant, Introspected, Limits, NoCertificate, Policy, RawToken, RealmRules,
-    UnixTime, Verification, Verified, authorize, verify,
+    AudienceRule, Denial, Grant, Introspected, Limits, Policy, RawToken, RealmRules, UnixTime,
+    Verification, Verified, authorize, verify,
 };
 use crate::config::Config;
 
@@ -94,6 +95,7 @@ impl Rule {
             | Denial::CertificateMismatch
             | Denial::CertificateMissing
             | Denial::CertificateRepeated
+            | Denial::CertificateUnacceptable
             | Denial::CertificateUntrusted
             | Denial::ConfirmationMissing
             | Denial::ConfirmationUnknown
@@ -108,11 +110,18 @@ impl Rule {
     }
 }
 
-/// Explains what becomes of a token under a policy.
+/// Explains what becomes of a token under a policy, if its client holds this certificate (PEM), or none.
 ///
 /// # Errors
-/// If the policy does not exist, or a file that the configuration names cannot be used.
-pub async fn inspect(config: &Config, policy: &str, token: &str) -> Result<Report, Error> {
+/// If the policy does not exist, the certificate is none, or a file that the configuration names cannot be
+/// used.
+pub async fn inspect(
+    config: &Config,
+    policy: &str,
+    token: &str,
+    certificate: Option<&str>,
+) -> Result<Report, Error> {
+    let held = Held::new(certificate, config.edge.certificate.as_ref())?;
     let names = config.rules.policies.iter().map(Policy::name).collect::<Vec<_>>().join(", ");
     let found = config.rules.policies.iter().find(|found| found.name() == policy);
     let found =
@@ -127,7 +136,7 @@ pub async fn inspect(config: &Config, policy: &str, token: &str) -> Result<Repor
             return Ok(report);
         }
     };
-    let mut case = Case::new(config, found, token);
+    let mut case = Case::new(config, found, token, held);
     let outcome = case.judge().await?;
     Ok(case.tell(outcome))
 }
@@ -143,6 +152,7 @@ struct Case<'a> {
     config: &'a Config,
     policy: &'a Policy,
     token: RawToken<'a>,
+    held: Held<'a>,
     /// As they stand in the token, unverified; after introspection, as the realm told them.
     header: Option<Value>,
     claims: Option<Value>,
@@ -155,7 +165,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(config: &'a Config, policy: &'a Policy, token: RawToken<'a>) -> Self {
+    fn new(config: &'a Config, policy: &'a Policy, token: RawToken<'a>, held: Held<'a>) -> Self {
         let part = |number: usize| {
             let part = token.expose().split('.').nth(number)?;
             let bytes = URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok()?;
@@ -164,7 +174,7 @@ impl<'a> Case<'a> {
         let (header, claims) = (part(0), part(1));
         let (now, realm) = (UnixTime::default(), None);
         let (trouble, introspection) = (Vec::new(), None);
-        Self { config, policy, token, header, claims, now, realm, trouble, introspection }
+        Self { config, policy, token, held, header, claims, now, realm, trouble, introspection }
     }
 
     async fn judge(&mut self) -> Result<Result<Grant, Denial>, Error> {
@@ -196,15 +206,13 @@ impl<'a> Case<'a> {
             Verification::Needs(_) => return Ok(Err(Denial::KeysUnavailable)),
         };
         if let Some(presented) = &presented {
-            match authorize(presented, &policy, &patient.realms, &NoCertificate, self.now) {
+            match authorize(presented, &policy, &patient.realms, &self.held, self.now) {
                 Err(Denial::IntrospectionUnavailable) => {}
                 decided => return Ok(decided),
             }
         }
         Ok(match self.introspect(&patient, presented.as_deref()).await {
-            Ok(told) => {
-                authorize(&Arc::new(told), &policy, &patient.realms, &NoCertificate, self.now)
-            }
+            Ok(told) => authorize(&Arc::new(told), &policy, &patient.realms, &self.held, self.now),
             Err(denial) => Err(denial),
         })
     }
@@ -410,9 +418,10 @@ impl<'a> Case<'a> {
             }
             Rule::Key => format!("kid {}", head("kid")),
             Rule::Signature => format!("{} by the key {}", head("alg"), head("kid")),
-            Rule::Binding => match self.claims.as_ref().is_some_and(|c| c.get("cnf").is_some()) {
-                true => "bound to a key (cnf)".into(),
-                false => "none".into(),
+            Rule::Binding => match self.claims.as_ref().and_then(|claims| claims.get("cnf")) {
+                None => "none".into(),
+                Some(cnf) if cnf.get("x5t#S256").is_none() => format!("cnf {}", claim("cnf")),
+                Some(_) => format!("cnf {}; {}", claim("cnf"), self.held.told(self.now)),
             },
             Rule::Introspection => match &self.introspection {
                 Some(how) => how.clone(),

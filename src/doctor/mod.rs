@@ -2,6 +2,7 @@
 //! about it. Both ask the real issuer, once, by the very ways that the sidecar asks it.
 
 mod given;
+mod held;
 mod inspect;
 mod remedy;
 mod report;

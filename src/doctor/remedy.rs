@@ -91,6 +91,9 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
             "the client must show the certificate that it got the token with; the edge must forward it, see \
              [client_certificate]"
         }
+        Denial::CertificateUnacceptable => {
+            "renew the client's certificate, or compare it with the rules of [client_certificate]"
+        }
         Denial::CertificateUntrusted => "put the edge's address into `trusted_proxies`",
         Denial::CertificateMalformed => {
             "compare `provider` in [client_certificate] with what the edge sends"

@@ -1,7 +1,7 @@
 //! The client's certificate as a proxy forwards it: one header, from a trusted peer, once.
 //!
 //! RFC 8705 binds a token to the SHA-256 of the certificate's DER bytes, so nothing inside the
-//! certificate is looked at: it is decoded, measured and hashed. Every proxy has its own spelling;
+//! certificate is looked at (but see [`x509`](super::x509)): it is decoded, measured and hashed. Every proxy has its own spelling;
 //! Keycloak's names for them (`x509cert-lookup`) are used here.
 
 use std::fmt;
@@ -13,8 +13,9 @@ use http::header::{HeaderMap, HeaderName};
 
 use super::EdgeSettings;
 use super::forwarded::{Peer, TrustedProxies};
+use super::x509::CertificateRules;
 use super::xfcc;
-use crate::check::{CertificateError, ClientCertificate, Thumbprint};
+use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
 
 /// Who forwards it, which decides the header and its spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +94,44 @@ impl fmt::Display for Provider {
 }
 
 /// `[client_certificate]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct CertificateHeader {
     /// Who forwards it.
     pub provider: Provider,
     /// In which header.
     pub name: HeaderName,
+    /// What is asked of it besides. Default: nothing, the proxy has looked at it.
+    pub rules: Option<CertificateRules>,
+}
+
+/// A certificate as it was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its thumbprint.
+    pub thumbprint: Thumbprint,
+    /// Its DER bytes, if the proxy forwards more than the thumbprint.
+    pub der: Option<Vec<u8>>,
+}
+
+impl Shown {
+    /// A whole one.
+    pub fn of(der: Vec<u8>) -> Self {
+        Self { thumbprint: Thumbprint::of(&der), der: Some(der) }
+    }
+}
+
+impl From<Thumbprint> for Shown {
+    fn from(thumbprint: Thumbprint) -> Self {
+        Self { thumbprint, der: None }
+    }
 }
 
 impl CertificateHeader {
+    /// That provider's default header, and no further rules.
+    pub fn new(provider: Provider) -> Self {
+        Self { provider, name: provider.default_header(), rules: None }
+    }
+
     /// Reads the certificate of a request.
     ///
     /// # Errors
@@ -111,7 +141,7 @@ impl CertificateHeader {
         headers: &HeaderMap,
         peer: Peer,
         trusted: &TrustedProxies,
-    ) -> Result<Option<Thumbprint>, CertificateError> {
+    ) -> Result<Option<Shown>, CertificateError> {
         // Many servers read X_Y as X-Y: whichever counts there, the other is a second one here.
         let mut copies = headers.iter().filter(|(name, _)| is_alias(name, &self.name));
         let Some((_, value)) = copies.next() else { return Ok(None) };
@@ -137,11 +167,16 @@ pub struct Forwarded<'a> {
 }
 
 impl ClientCertificate for Forwarded<'_> {
-    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
-        match &self.settings.certificate {
-            None => Ok(None),
-            Some(header) => header.find(self.headers, self.peer, &self.settings.trusted),
+    fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
+        let Some(header) = &self.settings.certificate else { return Ok(None) };
+        let shown = header.find(self.headers, self.peer, &self.settings.trusted)?;
+        if let (Some(shown), Some(rules)) = (&shown, &header.rules) {
+            rules.examine(shown, now).map_err(|reason| {
+                tracing::debug!(%reason, "a client certificate is not accepted");
+                CertificateError::Unacceptable
+            })?;
         }
+        Ok(shown.map(|shown| shown.thumbprint))
     }
 }
 
@@ -155,18 +190,18 @@ fn is_alias(name: &HeaderName, configured: &HeaderName) -> bool {
 ///
 /// # Errors
 /// [`CertificateError::Malformed`]: something is there, and no certificate.
-pub fn read(provider: Provider, text: &str) -> Result<Option<Thumbprint>, CertificateError> {
+pub fn read(provider: Provider, text: &str) -> Result<Option<Shown>, CertificateError> {
     let text = unquoted(text.trim_ascii());
     if is_absent(text) {
         return Ok(None);
     }
     let found = match provider {
         Provider::Envoy => return xfcc::read(text),
-        Provider::Thumbprint => thumbprint(text)?,
+        Provider::Thumbprint => thumbprint(text)?.into(),
         Provider::Traefik => certificate(text.split(',').next().unwrap_or_default())?,
         _ => certificate(text)?,
     };
-    Ok((found != NOTHING).then_some(found))
+    Ok((found.thumbprint != NOTHING).then_some(found))
 }
 
 /// Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`.
@@ -185,7 +220,7 @@ fn unquoted(text: &str) -> &str {
 }
 
 /// A whole certificate, in whatever spelling: the spellings cannot be taken for one another.
-pub(super) fn certificate(text: &str) -> Result<Thumbprint, CertificateError> {
+pub(super) fn certificate(text: &str) -> Result<Shown, CertificateError> {
     let decoded;
     let text = if text.contains('%') {
         decoded = percent_decoded(text)?;
@@ -206,7 +241,7 @@ pub(super) fn certificate(text: &str) -> Result<Thumbprint, CertificateError> {
     if !is_one_sequence(&der) {
         return Err(CertificateError::Malformed);
     }
-    Ok(Thumbprint::of(&der))
+    Ok(Shown::of(der))
 }
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";

@@ -5,15 +5,15 @@
 
 use std::borrow::Cow;
 
-use super::certificate::{certificate, thumbprint};
-use crate::check::{CertificateError, Thumbprint};
+use super::certificate::{Shown, certificate, thumbprint};
+use crate::check::CertificateError;
 
 /// The thumbprint of the last element: by `Hash`, `Cert`, or both if they agree.
 ///
 /// # Errors
 /// [`CertificateError::Malformed`]: any element is not well-formed, the last says a thing twice, or
 /// `Hash` is not that of `Cert`.
-pub(super) fn read(text: &str) -> Result<Option<Thumbprint>, CertificateError> {
+pub(super) fn read(text: &str) -> Result<Option<Shown>, CertificateError> {
     let mut rest = text;
     loop {
         let (hash, cert, next) = element(rest)?;
@@ -25,14 +25,13 @@ pub(super) fn read(text: &str) -> Result<Option<Thumbprint>, CertificateError> {
 fn agreed(
     hash: Option<Cow<'_, str>>,
     cert: Option<Cow<'_, str>>,
-) -> Result<Option<Thumbprint>, CertificateError> {
+) -> Result<Option<Shown>, CertificateError> {
     let hash = hash.filter(|hash| !hash.is_empty()).map(|hash| thumbprint(&hash)).transpose()?;
-    // Hashing the certificate again costs more than all else: Envoy has just done it, and whoever may
-    // set one may set the other. Still, where both are there they must agree.
+    // Where both are there they must agree: one of them may not be Envoy's.
     let cert = cert.filter(|cert| !cert.is_empty()).map(|cert| certificate(&cert)).transpose()?;
     match (hash, cert) {
-        (Some(hash), Some(cert)) if hash != cert => Err(CertificateError::Malformed),
-        (hash, cert) => Ok(hash.or(cert)),
+        (Some(hash), Some(cert)) if hash != cert.thumbprint => Err(CertificateError::Malformed),
+        (hash, cert) => Ok(cert.or_else(|| hash.map(Shown::from))),
     }
 }
 

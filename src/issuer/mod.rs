@@ -275,7 +275,7 @@ const MAX_CA_FILE: u64 = 8 * 1024 * 1024;
 /// # Errors
 /// What is wrong with it.
 pub fn check_ca_file(path: &Path) -> Result<(), String> {
-    let pem = read_ca(path)?;
+    let pem = read_ca_file(path)?;
     Client::new(Some((path, &pem)), None).map(drop)
 }
 
@@ -288,7 +288,11 @@ pub fn check_credentials(settings: &IntrospectionSettings) -> Result<(), String>
     Credentials::load(settings, "".into(), None, &plain).map(drop)
 }
 
-fn read_ca(path: &Path) -> Result<Arc<[u8]>, String> {
+/// Reads a `ca_file`.
+///
+/// # Errors
+/// If it is no regular file, too large or cannot be read.
+pub fn read_ca_file(path: &Path) -> Result<Arc<[u8]>, String> {
     secret::read_at_most(path, MAX_CA_FILE).map(Into::into)
 }
 
@@ -312,7 +316,8 @@ impl Plan {
         let mut plan = Vec::with_capacity(settings.len());
         for settings in settings {
             let failed = |reason| ClientError { issuer: Arc::clone(&settings.issuer), reason };
-            let trusted = settings.ca_file.as_deref().map(read_ca).transpose().map_err(failed)?;
+            let trusted =
+                settings.ca_file.as_deref().map(read_ca_file).transpose().map_err(failed)?;
             let ca = settings.ca_file.as_deref().zip(trusted.as_deref());
             let client = match clients.get(&trusted) {
                 Some(client) => client.clone(),

@@ -24,6 +24,10 @@ fn escaped(text: &str, safe: &str) -> String {
     text.bytes().map(one).collect()
 }
 
+fn read(provider: Provider, text: &str) -> Result<Option<Thumbprint>, CertificateError> {
+    super::read(provider, text).map(|shown| shown.map(|shown| shown.thumbprint))
+}
+
 fn own() -> Result<Option<Thumbprint>, CertificateError> {
     Ok(Thumbprint::parse(THUMBPRINT))
 }
@@ -143,8 +147,9 @@ fn found(
     for (name, value) in headers {
         map.append(*name, HeaderValue::from_str(value).unwrap());
     }
-    let header = CertificateHeader { provider, name: provider.default_header() };
-    header.find(&map, peer, &TrustedProxies::default())
+    let header = CertificateHeader::new(provider);
+    let found = header.find(&map, peer, &TrustedProxies::default());
+    found.map(|shown| shown.map(|shown| shown.thumbprint))
 }
 
 #[test]

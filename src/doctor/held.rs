@@ -1,0 +1,61 @@
+//! The client certificate that `inspect` is given in a file, judged as if a proxy had forwarded it.
+
+use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
+use crate::edge::certificate::{CertificateHeader, Provider, Shown, read};
+use crate::edge::x509::Unacceptable;
+
+/// It, or none.
+pub(super) struct Held<'a> {
+    shown: Option<Shown>,
+    header: Option<&'a CertificateHeader>,
+}
+
+impl<'a> Held<'a> {
+    /// From a PEM file's text.
+    ///
+    /// # Errors
+    /// If there is no certificate in it.
+    pub(super) fn new(
+        pem: Option<&str>,
+        header: Option<&'a CertificateHeader>,
+    ) -> Result<Self, &'static str> {
+        const WHAT: &str = "the certificate must be PEM: -----BEGIN CERTIFICATE----- first";
+        // Apache's spelling is PEM with whatever white space.
+        let shown = pem.map(|pem| read(Provider::Apache, pem).ok().flatten().ok_or(WHAT));
+        Ok(Self { shown: shown.transpose()?, header })
+    }
+
+    fn examined(&self, now: UnixTime) -> Result<(), Unacceptable> {
+        let rules = self.header.and_then(|header| header.rules.as_ref());
+        match (&self.shown, rules) {
+            (Some(shown), Some(rules)) => rules.examine(shown, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// What there is to say of it beside a token that is bound to a certificate.
+    pub(super) fn told(&self, now: UnixTime) -> String {
+        let Some(shown) = &self.shown else {
+            return "no certificate given (--certificate FILE)".into();
+        };
+        let mut text = format!("the certificate given is {}", shown.thumbprint);
+        if let Err(reason) = self.examined(now) {
+            text += &format!(", but {reason}");
+        }
+        if self.header.is_none() {
+            text += "; no edge may forward one, because there is no [client_certificate]";
+        }
+        text
+    }
+}
+
+impl ClientCertificate for Held<'_> {
+    fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
+        // Without [client_certificate] the sidecar sees none.
+        let Some(shown) = self.shown.as_ref().filter(|_| self.header.is_some()) else {
+            return Ok(None);
+        };
+        self.examined(now).map_err(|_| CertificateError::Unacceptable)?;
+        Ok(Some(shown.thumbprint))
+    }
+}
