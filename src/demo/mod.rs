@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::config::{Config, ListenAddr};
 use crate::server::Server;
 use issuer::{CLIENT, INTROSPECTOR, Issuer};
-use samples::Sample;
+use samples::{CERTIFICATE, Sample};
 
 /// Where the demo listens.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,8 @@ impl Demo {
     pub async fn table(&self) -> Result<String, DemoError> {
         let client = Client::builder().no_proxy().tls_backend_preconfigured(no_tls()?).build()?;
         let token_endpoint = format!("{}/protocol/openid-connect/token", self.issuer.issuer());
-        let mut rows = vec![self.ask(&client, "no-token", "no token at all", "/auth", None).await?];
+        let no_token = Sent { name: "no-token", what: "no token at all", path: "/auth" };
+        let mut rows = vec![self.ask(&client, no_token, None, None).await?];
         for sample in &Sample::ALL {
             let form = format!(
                 "grant_type=client_credentials&client_id={}&client_secret={}&sample={}",
@@ -98,7 +99,10 @@ impl Demo {
                 .await?;
             let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
             let token = answer["access_token"].as_str().ok_or("the demo's issuer gave no token")?;
-            rows.push(self.ask(&client, sample.name, sample.what, sample.path, Some(token)).await?);
+            let Sample { name, what, path, .. } = *sample;
+            let certificate = sample.certificate.then_some(CERTIFICATE);
+            let sent = Sent { name, what, path };
+            rows.push(self.ask(&client, sent, Some(token), certificate).await?);
         }
         Ok(render(&rows))
     }
@@ -106,14 +110,16 @@ impl Demo {
     async fn ask(
         &self,
         client: &Client,
-        name: &'static str,
-        what: &'static str,
-        path: &'static str,
+        sent: Sent,
         token: Option<&str>,
+        certificate: Option<&str>,
     ) -> Result<Row, DemoError> {
-        let mut request = client.get(format!("{}{path}", self.sidecar()));
+        let mut request = client.get(format!("{}{}", self.sidecar(), sent.path));
         if let Some(token) = token {
             request = request.bearer_auth(token);
+        }
+        if let Some(certificate) = certificate {
+            request = request.header(CERTIFICATE_HEADER, certificate);
         }
         let answer = request.send().await?;
         let status = answer.status().as_u16();
@@ -133,7 +139,7 @@ impl Demo {
                 body["error_description"].as_str().unwrap_or("").to_owned()
             }
         };
-        Ok(Row { name, what, path, status, why })
+        Ok(Row { sent, status, why })
     }
 
     /// Lines to copy into another terminal.
@@ -151,11 +157,17 @@ impl Demo {
   curl -i -H "Authorization: Bearer $(token expired)"        {sidecar}/auth
   curl -i -H "Authorization: Bearer $(token opaque)"         {sidecar}/auth
   curl -i -H "Authorization: Bearer $(token role-missing)"   {sidecar}/auth/admin
+  curl -i -H "Authorization: Bearer $(token stolen)"         {sidecar}/auth
+  curl -i -H "Authorization: Bearer $(token bound)" -H "{CERTIFICATE_HEADER}: {CERTIFICATE}" {sidecar}/auth
   curl -s http://{admin}/metrics | grep vidimus_decisions
 "#
         )
     }
 }
+
+/// In a real house nginx or Envoy sets it from the TLS connection, over whatever the client sent. Here
+/// the caller is on this machine, and trusted.
+const CERTIFICATE_HEADER: &str = "X-Client-Cert-Sha256";
 
 /// The sidecar's configuration, as an operator would write it.
 fn configuration(addresses: Addresses, issuer: &str) -> String {
@@ -175,6 +187,9 @@ audience = ["orders-api"]
 client_id = "{client}"
 client_secret = "{secret}"
 
+[client_certificate]
+provider = "thumbprint"
+
 [policy.default]
 
 [policy.admin]
@@ -183,10 +198,14 @@ roles = ["realm:admin"]
     )
 }
 
-struct Row {
+struct Sent {
     name: &'static str,
     what: &'static str,
     path: &'static str,
+}
+
+struct Row {
+    sent: Sent,
     status: u16,
     why: String,
 }
@@ -201,9 +220,9 @@ fn render(rows: &[Row]) -> String {
         let _ = writeln!(text, "  {name:<16}{what:<37}{path:<13}{style}{status:<8}{style:#}{why}");
     };
     line(bold, "sample", "what was sent", "asked at", "answer", "why");
-    for row in rows {
-        let style = if row.status == 200 { green } else { red };
-        line(style, row.name, row.what, row.path, &row.status.to_string(), &row.why);
+    for Row { sent: Sent { name, what, path }, status, why } in rows {
+        let style = if *status == 200 { green } else { red };
+        line(style, name, what, path, &status.to_string(), why);
     }
     text
 }

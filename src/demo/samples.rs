@@ -20,11 +20,16 @@ pub struct Sample {
     change: fn(&mut Value),
     forge: bool,
     ended: bool,
+    /// Whether it is presented with the client's certificate.
+    pub certificate: bool,
 }
+
+/// SHA-256 of the client's certificate: RFC 8705's own example, appendix A.
+pub const CERTIFICATE: &str = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0";
 
 impl Sample {
     /// In the order of the demo's table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::new("good", "a good token", "/auth", |_| {}),
         Self::new("expired", "expired a minute ago", "/auth", |claims| {
             let issued = claims["iat"].as_i64().unwrap_or(0);
@@ -62,6 +67,11 @@ impl Sample {
             ended: true,
             ..Self::new("logged-out", "opaque, its user has logged out", "/auth", introspected)
         },
+        Self {
+            certificate: true,
+            ..Self::new("bound", "bound to a certificate, and with it", "/auth", bound)
+        },
+        Self::new("stolen", "bound to a certificate, without it", "/auth", bound),
         Self::new("role-missing", "good, but no role for /auth/admin", "/auth/admin", |_| {}),
         Self::new("admin", "good, with the role for /auth/admin", "/auth/admin", |claims| {
             claims["realm_access"] = json!({ "roles": ["admin"] });
@@ -74,7 +84,8 @@ impl Sample {
         path: &'static str,
         change: fn(&mut Value),
     ) -> Self {
-        Self { name, what, path, form: Form::Full, change, forge: false, ended: false }
+        let (form, forge, ended, certificate) = (Form::Full, false, false, false);
+        Self { name, what, path, form, change, forge, ended, certificate }
     }
 
     /// Makes it, with a `jti` of its own.
@@ -107,6 +118,11 @@ impl Sample {
 /// Who introspects a token must be among its audience, or learns nothing of it.
 fn introspected(claims: &mut Value) {
     claims["aud"] = json!(["orders-api", INTROSPECTOR.0, "account"]);
+}
+
+/// RFC 8705 §3.1.
+fn bound(claims: &mut Value) {
+    claims["cnf"] = json!({ "x5t#S256": CERTIFICATE });
 }
 
 /// The claims of a Keycloak access token, good for five minutes.

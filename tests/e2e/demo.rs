@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use vidimus::demo::samples::CERTIFICATE;
+
 use crate::process::{Guard, run, signal, until};
 use crate::sidecar::VIDIMUS;
 use crate::table::Table;
@@ -45,7 +47,7 @@ async fn the_demo_gives_to_curl_what_its_table_says() {
     });
 
     let rows = rows(&printed);
-    table.same("samples", "12", &rows.len().to_string());
+    table.same("samples", "14", &rows.len().to_string());
     let token = printed.split_once("  token() {").and_then(|(_, rest)| rest.split_once("; }"));
     let token = token.map(|(body, _)| format!("token() {{{body}; }}")).expect("the token function");
     let curls = printed.lines().map(str::trim).filter(|line| line.starts_with("curl -"));
@@ -59,6 +61,9 @@ async fn the_demo_gives_to_curl_what_its_table_says() {
     for row in &rows {
         let header = match &*row.sample {
             "no-token" => String::new(),
+            "bound" => format!(
+                "-H \"Authorization: Bearer $(token bound)\" -H \"X-Client-Cert-Sha256: {CERTIFICATE}\""
+            ),
             sample => format!("-H \"Authorization: Bearer $(token {sample})\""),
         };
         let script = format!("{token}\ncurl -s -i {header} {sidecar}{}", row.path);
@@ -69,7 +74,7 @@ async fn the_demo_gives_to_curl_what_its_table_says() {
             &told(&sh(&script).await),
         );
     }
-    table.same("curl lines", "5", &curls.len().to_string());
+    table.same("curl lines", "7", &curls.len().to_string());
     for line in &curls {
         let got = sh(&format!("{token}\n{line}")).await;
         let sample = rows.iter().find(|row| line.contains(&format!("$(token {})", row.sample)));
