@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::tokens::{self, claims, with_claim};
 
 /// What a client sends who would like to be somebody else.
-const FORGED: [(&str, &str); 9] = [
+pub(crate) const FORGED: [(&str, &str); 9] = [
     ("x-auth-request-user", "mallory"),
     ("X_Auth_Request_User", "mallory"),
     ("X.Auth.Request.User", "mallory"),
@@ -28,7 +28,7 @@ const FORGED: [(&str, &str); 9] = [
 ];
 
 /// Headers by which some frameworks route, rewrite or take an identity.
-const STEERING: [(&str, &str); 9] = [
+pub(crate) const STEERING: [(&str, &str); 9] = [
     ("X-Original-URL", "/admin/"),
     ("X-Original-URI", "/admin/"),
     ("X-Rewrite-URL", "/admin/"),

@@ -10,6 +10,7 @@ use super::edge::Edge;
 use super::forged::{self, Headers};
 use super::{Clients, Tokens};
 use crate::certificates::Certificates;
+use crate::everyday::FORGED;
 use crate::service::{Service, own_body};
 use crate::sidecar::Sidecar;
 use crate::table::Table;
@@ -49,12 +50,17 @@ pub(crate) async fn all(scene: &Scene<'_>) {
 /// but where the policy wants all tokens bound.
 async fn own_certificate(scene: &Scene<'_>) {
     let Scene { clients, tokens, table, .. } = scene;
-    let path = scene.path("/orders/");
-    let answer = clients.partner.get(&path, Some(&tokens.bound), &[]).await;
-    let identity = scene.service.arrived(&path).map(|arrived| arrived.identity());
-    let got = format!("{} {}", answer.told(), identity.unwrap_or_default().join(" "));
-    let expected = format!("200 {}", tokens::identity(&tokens.bound).join(" "));
-    table.same("its own certificate: the service learns who it is", &expected, &got);
+    for (case, headers) in [
+        ("its own certificate: the service learns who it is", &[][..]),
+        ("its own, with forged identity headers", &FORGED),
+    ] {
+        let path = scene.path("/orders/");
+        let answer = clients.partner.get(&path, Some(&tokens.bound), headers).await;
+        let identity = scene.service.arrived(&path).map(|arrived| arrived.identity());
+        let got = format!("{} {}", answer.told(), identity.unwrap_or_default().join(" "));
+        let expected = format!("200 {}", tokens::identity(&tokens.bound).join(" "));
+        table.same(case, &expected, &got);
+    }
     for (case, client, location, token, expected) in [
         ("its own, lightweight: introspected", &clients.partner, "/orders/", &tokens.light, "200"),
         ("the thief with its own token", &clients.thief, "/orders/", &tokens.of_thief, "200"),
@@ -194,7 +200,7 @@ impl Scene<'_> {
     }
 
     /// Asks over a connection of its own, and tells the answer.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         client: &Client,
         location: &str,

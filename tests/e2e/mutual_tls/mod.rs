@@ -6,7 +6,10 @@
 mod cases;
 mod client;
 mod edge;
+mod envoy;
 mod forged;
+mod guarded;
+mod haproxy;
 mod nginx;
 
 use std::path::Path;
@@ -28,7 +31,7 @@ use client::Client;
 use edge::{Edge, Kind};
 
 /// One after the other: they listen at the same address.
-const EDGES: &[&Kind] = &[&nginx::NGINX];
+const EDGES: &[&Kind] = &[&nginx::NGINX, &haproxy::HAPROXY, &haproxy::HAPROXY_DER, &envoy::ENVOY];
 
 /// Every edge, with a sidecar of its own, in a folder below `folder`.
 pub(crate) async fn edges(keycloak: &Keycloak, service: &Service, folder: &Path, table: &Table) {
@@ -55,6 +58,7 @@ pub(crate) async fn edges(keycloak: &Keycloak, service: &Service, folder: &Path,
             Scene { edge: &edge, sidecar, service, certificates, clients, tokens, table, number };
         let wrong = table.wrong();
         cases::all(&scene).await;
+        guarded::all(&scene).await;
         if table.wrong() > wrong {
             table.judged("so its logs are looked at", "not needed", &edge.logs(), false);
         }
