@@ -163,31 +163,34 @@ fn what_a_newcomer_types_is_what_the_documents_say() {
     }
 }
 
-/// What one of nginx' files learns the other must learn too: they differ in TLS alone.
+/// What one of nginx' files learns the others must learn too: they differ in where requests come from.
 #[test]
-fn the_two_files_for_nginx_differ_in_tls_alone() {
+fn the_files_for_nginx_do_not_drift_apart() {
     let lines = |file: &str| {
-        let text = read(&root().join("deploy/nginx").join(file));
+        let text = read(&root().join("deploy").join(file));
         let lines = text.lines().map(|line| line.split(" #").next().unwrap());
         let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-        let mut lines: Vec<_> =
-            lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        let own =
+            ["'$request_time", "'verify=", "listen", "set_real_ip_from", "real_ip_header", "ssl_"];
+        let own = own.into_iter().chain(["proxy_set_header ssl-client-cert $"]);
+        let common = |line: &str| !own.clone().any(|own| line.starts_with(own));
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#') && common(line));
+        let mut lines: Vec<_> = lines
+            .map(|line| line.replace("X-Forwarded-Proto https", "X-Forwarded-Proto $scheme"))
+            .collect();
         lines.sort();
         lines
     };
-    let (plain, mut tls) = (lines("nginx.conf"), lines("mutual-tls.conf"));
+    let plain = lines("nginx/nginx.conf");
     assert!(plain.len() > 100, "{plain:#?}");
-    let mut lacking = Vec::new();
-    for line in plain {
-        match tls.iter().position(|other| *other == line) {
-            Some(place) => _ = tls.remove(place),
-            None => lacking.push(line),
+    for file in ["nginx/mutual-tls.conf", "apache/nginx-behind-apache.conf"] {
+        let mut own = lines(file);
+        for line in &plain {
+            match own.iter().position(|other| other == line) {
+                Some(place) => _ = own.remove(place),
+                None => panic!("{file} lacks `{line}` of nginx.conf"),
+            }
         }
+        assert!(own.is_empty(), "nginx.conf lacks {own:#?} of {file}");
     }
-    let plain = ["'$request_time auth=$vidimus_status sub=\"$vidimus_user\"';", "listen"];
-    lacking.retain(|line| !plain.iter().any(|own| line.starts_with(own)));
-    assert!(lacking.is_empty(), "mutual-tls.conf lacks {lacking:#?}");
-    let own = ["'", "listen", "ssl_", "proxy_set_header ssl-client-cert $ssl_client_escaped_cert;"];
-    tls.retain(|line| !own.iter().any(|own| line.starts_with(own)));
-    assert!(tls.is_empty(), "nginx.conf lacks {tls:#?}");
 }
