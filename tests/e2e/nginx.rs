@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -38,7 +38,7 @@ impl Nginx {
         let log = folder.path().join("start.log");
         // The file names Vidimus' socket by a path that nginx reads from where it was started.
         let mut server = Server::start(&mut command, folder.path(), &log);
-        let accepts = server.accepts(SITE).await;
+        let accepts = server.accepts(|| TcpStream::connect(SITE).is_ok()).await;
         let nginx = Self { _server: server, folder };
         if !accepts {
             panic!("nginx does not serve:\n{}{}", nginx.read("start.log"), nginx.read(ERRORS));

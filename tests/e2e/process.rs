@@ -3,7 +3,6 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -61,11 +60,11 @@ impl Server {
         Self { _guard: Guard::of(child.id()), child }
     }
 
-    /// Whether it accepts connections at `HOST:PORT`. Waits until it does, or has ended.
-    pub(crate) async fn accepts(&mut self, address: &str) -> bool {
+    /// Whether it accepts connections. Waits until it does, or has ended.
+    pub(crate) async fn accepts(&mut self, connects: impl Fn() -> bool) -> bool {
         let accepts = until(Duration::from_secs(10), async || {
             let ended = self.child.try_wait().ok().flatten().is_some();
-            (ended || TcpStream::connect(address).is_ok()).then_some(!ended)
+            (ended || connects()).then_some(!ended)
         });
         accepts.await == Some(true)
     }

@@ -1,7 +1,8 @@
 //! A real proxy that ends mutual TLS, with its files in `deploy/` as they are.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,8 +33,17 @@ pub(crate) struct Kind {
 pub(crate) struct Process {
     pub(crate) name: &'static str,
     pub(crate) command: fn(&Path) -> Command,
-    /// It runs once it accepts connections there: `HOST:PORT`.
+    /// It runs once it accepts connections there: `HOST:PORT`, or the path of a unix socket.
     pub(crate) address: &'static str,
+}
+
+impl Process {
+    fn connects(&self, folder: &Path) -> bool {
+        match self.address.contains('/') {
+            true => UnixStream::connect(folder.join(self.address)).is_ok(),
+            false => TcpStream::connect(self.address).is_ok(),
+        }
+    }
 }
 
 /// A proxy that is running. Ends when dropped; its folder stays, for its logs.
@@ -67,7 +77,7 @@ impl Edge {
         for process in kind.processes {
             let log = folder.join(process.name).with_extension("log");
             let mut server = Server::start(&mut (process.command)(folder), folder, &log);
-            let accepts = server.accepts(process.address).await;
+            let accepts = server.accepts(|| process.connects(folder)).await;
             edge.servers.push(server);
             if !accepts {
                 panic!("{} does not serve:\n{}", process.name, edge.logs());

@@ -3,6 +3,7 @@
 //!
 //! The tokens are got once, so every edge but the first also sees tokens that were good elsewhere.
 
+mod apache;
 mod cases;
 mod client;
 mod edge;
@@ -31,7 +32,8 @@ use client::Client;
 use edge::{Edge, Kind};
 
 /// One after the other: they listen at the same address.
-const EDGES: &[&Kind] = &[&nginx::NGINX, &haproxy::HAPROXY, &haproxy::HAPROXY_DER, &envoy::ENVOY];
+const EDGES: &[&Kind] =
+    &[&nginx::NGINX, &apache::APACHE, &haproxy::HAPROXY, &haproxy::HAPROXY_DER, &envoy::ENVOY];
 
 /// Every edge, with a sidecar of its own, in a folder below `folder`.
 pub(crate) async fn edges(keycloak: &Keycloak, service: &Service, folder: &Path, table: &Table) {
