@@ -170,6 +170,8 @@ async fn each_sample_has_the_form_and_the_state_that_it_says() {
                 "id-token",
                 "opaque",
                 "lightweight",
+                "bound",
+                "stolen",
                 "role-missing",
                 "admin",
             ],

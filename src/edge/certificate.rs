@@ -151,7 +151,9 @@ impl CertificateHeader {
         if copies.next().is_some() {
             return Err(CertificateError::Repeated);
         }
-        let text = value.to_str().map_err(|_| CertificateError::Malformed)?;
+        // Not `to_str`, which looks at one byte after the other.
+        let text = std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii());
+        let text = text.ok_or(CertificateError::Malformed)?;
         read(self.provider, text)
     }
 }
@@ -198,10 +200,19 @@ pub fn read(provider: Provider, text: &str) -> Result<Option<Shown>, Certificate
     let found = match provider {
         Provider::Envoy => return xfcc::read(text),
         Provider::Thumbprint => thumbprint(text)?.into(),
-        Provider::Traefik => certificate(text.split(',').next().unwrap_or_default())?,
+        Provider::Traefik => certificate(first_of_chain(text)?)?,
         _ => certificate(text)?,
     };
     Ok((found.thumbprint != NOTHING).then_some(found))
+}
+
+/// Traefik joins the chain by `,` alone; who merges two headers adds a space.
+fn first_of_chain(text: &str) -> Result<&str, CertificateError> {
+    match text.split_once(',') {
+        None => Ok(text),
+        Some((_, chain)) if chain.starts_with(' ') => Err(CertificateError::Repeated),
+        Some((leaf, _)) => Ok(leaf),
+    }
 }
 
 /// Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`.
@@ -229,10 +240,11 @@ pub(super) fn certificate(text: &str) -> Result<Shown, CertificateError> {
         text
     };
     let der = if let Some(pem) = text.strip_prefix(BEGIN) {
-        // The first block alone: the leaf.
-        let (body, _) = pem.split_once(END).ok_or(CertificateError::Malformed)?;
-        let body: String = body.split_ascii_whitespace().collect();
-        base64(&body)?
+        // The first block alone: the leaf. Base64 has no dash.
+        let (body, rest) = pem.split_once('-').ok_or(CertificateError::Malformed)?;
+        let rest = rest.strip_prefix(&END[1..]).ok_or(CertificateError::Malformed)?;
+        after_leaf(rest)?;
+        base64(&one_line(body))?
     } else if let Some(rest) = text.strip_prefix(':') {
         base64(rest.strip_suffix(':').ok_or(CertificateError::Malformed)?)?
     } else {
@@ -242,6 +254,25 @@ pub(super) fn certificate(text: &str) -> Result<Shown, CertificateError> {
         return Err(CertificateError::Malformed);
     }
     Ok(Shown::of(der))
+}
+
+/// What may follow the leaf: nothing, or its chain. A comma is where a proxy has merged two headers, and
+/// then the client's own comes first.
+fn after_leaf(rest: &str) -> Result<(), CertificateError> {
+    match rest.trim_ascii_start() {
+        "" => Ok(()),
+        chain if chain.starts_with(BEGIN) => Ok(()),
+        merged if merged.starts_with(',') => Err(CertificateError::Repeated),
+        _ => Err(CertificateError::Malformed),
+    }
+}
+
+/// A PEM body without its line breaks, whatever the proxy made of them: the first one tells.
+fn one_line(body: &str) -> String {
+    match body.chars().next().filter(char::is_ascii_whitespace) {
+        Some(line_break) => body.split(line_break).map(str::trim_ascii).collect(),
+        None => body.to_owned(),
+    }
 }
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -254,22 +285,27 @@ fn base64(text: &str) -> Result<Vec<u8>, CertificateError> {
 /// RFC 3986 §2.1, and nothing else: `+` stays what it is, a character of base64.
 fn percent_decoded(text: &str) -> Result<String, CertificateError> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let (high, low) =
-                    digit(*high).zip(digit(*low)).ok_or(CertificateError::Malformed)?;
-                bytes.push(u8::try_from(high * 16 + low).unwrap_or_default()); // two hex digits fit
-                rest = tail;
-            }
-            (b'%', _) => return Err(CertificateError::Malformed),
-            (byte, _) => bytes.push(*byte),
-        }
+    let mut parts = text.split('%');
+    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let [high, low, rest @ ..] = part.as_bytes() else {
+            return Err(CertificateError::Malformed);
+        };
+        bytes.push(hex(*high, *low).ok_or(CertificateError::Malformed)?);
+        bytes.extend_from_slice(rest);
     }
     String::from_utf8(bytes).map_err(|_| CertificateError::Malformed)
+}
+
+/// A byte of two hex digits, in any case.
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    Some(digit(high)? << 4 | digit(low)?)
 }
 
 /// One DER SEQUENCE (X.690 §8.1) and nothing after it: two certificates in one value, or bytes that
@@ -294,13 +330,10 @@ pub(super) fn thumbprint(text: &str) -> Result<Thumbprint, CertificateError> {
     if text.len() == 43 {
         return Thumbprint::parse(text).ok_or(CertificateError::Malformed);
     }
-    let mut digits =
-        text.bytes().filter(|byte| *byte != b':').map(|byte| char::from(byte).to_digit(16));
+    let mut digits = text.bytes().filter(|byte| *byte != b':');
     for byte in &mut bytes {
-        let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else {
-            return Err(CertificateError::Malformed);
-        };
-        *byte = u8::try_from(high * 16 + low).unwrap_or_default(); // two hex digits fit
+        let pair = digits.next().zip(digits.next());
+        *byte = pair.and_then(|(a, b)| hex(a, b)).ok_or(CertificateError::Malformed)?;
     }
     match digits.next() {
         None => Ok(Thumbprint::new(bytes)),

@@ -59,12 +59,12 @@ fn element(text: &str) -> Result<Element<'_>, CertificateError> {
         {
             return Err(BAD);
         }
-        match after.split_at_checked(1) {
-            None => return Ok((hash, cert, None)),
-            Some((";", more)) => rest = more,
-            Some((",", more)) => return Ok((hash, cert, Some(more))),
-            Some(_) => return Err(BAD),
+        if after.is_empty() {
+            return Ok((hash, cert, None));
+        } else if let Some(more) = after.strip_prefix(',') {
+            return Ok((hash, cert, Some(more)));
         }
+        rest = after.strip_prefix(';').ok_or(BAD)?;
     }
 }
 
@@ -78,22 +78,19 @@ fn value(text: &str) -> Result<(Cow<'_, str>, &str), CertificateError> {
             false => Ok((value.trim_ascii().into(), rest)),
         };
     };
-    let mut unescaped: Option<String> = None;
+    // Mostly nothing is escaped, and the first quote is the end.
+    let (value, rest) = quoted.split_once('"').ok_or(CertificateError::Malformed)?;
+    if !value.contains('\\') {
+        return Ok((value.into(), rest));
+    }
     let mut escaped = false;
     for (place, byte) in quoted.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
-            b'\\' => {
-                escaped = true;
-                unescaped.get_or_insert_default();
-            }
+            b'\\' => escaped = true,
             b'"' => {
-                let value = &quoted[..place];
-                let value = match unescaped {
-                    None => value.into(),
-                    Some(_) => value.replace("\\\"", "\"").into(),
-                };
-                return Ok((value, &quoted[place + 1..]));
+                let value = quoted[..place].replace("\\\"", "\"");
+                return Ok((value.into(), &quoted[place + 1..]));
             }
             _ => {}
         }

@@ -138,6 +138,32 @@ fn of_a_pem_bundle_the_first_certificate_counts() {
     assert_ne!(read(Provider::Nginx, &escaped(&(other + &pem("\n")), "")), own());
 }
 
+#[test]
+fn two_headers_that_were_merged_into_one_are_refused() {
+    let other = |text: String| text.replace("MIIBBjCB", "MIIBBjCC");
+    let (nginx, apache) = (escaped(&pem("\n"), ""), pem(" "));
+    for (provider, text) in [
+        (Provider::Apache, format!("{apache}, {}", other(pem(" ")))),
+        (Provider::Apache, format!("{apache},{}", other(pem(" ")))),
+        (Provider::Apache, format!("{}, (null)", apache)),
+        (Provider::Nginx, format!("{nginx}, {}", other(nginx.clone()))),
+        (Provider::Nginx, format!("{nginx},{nginx}")),
+        (Provider::Traefik, format!("{BASE64}, {BASE64}")),
+    ] {
+        assert_eq!(read(provider, &text), Err(CertificateError::Repeated), "{provider}: {text}");
+    }
+    for (provider, text) in [
+        (Provider::Haproxy, format!("{BASE64}, {BASE64}")),
+        (Provider::Rfc9440, format!(":{BASE64}:, :{BASE64}:")),
+        (Provider::Thumbprint, format!("{HEX}, {HEX}")),
+        (Provider::Apache, format!("(null), {apache}")),
+        (Provider::Apache, format!("{apache}x")),
+        (Provider::Apache, format!("{apache}-----BEGIN PRIVATE KEY-----")),
+    ] {
+        assert_eq!(read(provider, &text), BAD, "{provider}: {text}");
+    }
+}
+
 fn found(
     provider: Provider,
     headers: &[(&'static str, &str)],
@@ -209,6 +235,10 @@ fn of_xfcc_the_last_element_counts_and_must_agree_with_itself() {
         format!("Subject=\"a;Hash={HEX}"),
         format!("Subject=\"a\"b;Hash={HEX}"),
         format!("Subject=a\"b;Hash={HEX}"),
+        // Not its end, though no comma and no semicolon follow: the proxy's own element comes after.
+        format!("Hash={HEX};Subject=\"a\"b,Hash={zeros}"),
+        format!("Hash={HEX};Subject=\"a\"\u{123},Hash={zeros}"),
+        format!("Hash={HEX};Subject=\",Hash={zeros}"),
         format!("Hash={}", &HEX[..40]),
         format!("Hash={HEX}00"),
         format!("Cert={HEX}"),
