@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::header::CONNECTION;
 use tokio::join;
 
 use super::client::{Client, Connection};
@@ -11,7 +12,7 @@ use super::forged::{self, Headers};
 use super::{Clients, Tokens};
 use crate::certificates::Certificates;
 use crate::everyday::FORGED;
-use crate::service::{Service, own_body};
+use crate::service::{Arrived, Service, own_body};
 use crate::sidecar::Sidecar;
 use crate::table::Table;
 use crate::tokens;
@@ -33,6 +34,10 @@ const MISSING: &str =
 const MISMATCH: &str = "401 invalid_token: the token is bound to another client certificate";
 const UNBOUND: &str = "401 invalid_token: the token is not bound to a key as it must be here";
 
+/// What is named in `Connection` is for the next hop alone (RFC 9110 §7.6.1): some proxies then take out
+/// their own headers, or pass it on, and the next one takes them out.
+const HOP_BY_HOP: [(&str, &str); 1] = [("connection", "x-auth-request-user, x-auth-request-roles")];
+
 /// Requests over each kept connection. After 100 Apache closes it.
 const MANY: u64 = 100;
 
@@ -53,11 +58,15 @@ async fn own_certificate(scene: &Scene<'_>) {
     for (case, headers) in [
         ("its own certificate: the service learns who it is", &[][..]),
         ("its own, with forged identity headers", &FORGED),
+        ("its own, identity headers hop by hop", &HOP_BY_HOP),
     ] {
         let path = scene.path("/orders/");
         let answer = clients.partner.get(&path, Some(&tokens.bound), headers).await;
-        let identity = scene.service.arrived(&path).map(|arrived| arrived.identity());
-        let got = format!("{} {}", answer.told(), identity.unwrap_or_default().join(" "));
+        let arrived = scene.service.arrived(&path);
+        let mut identity = arrived.as_ref().map(Arrived::identity).unwrap_or_default();
+        let hop = arrived.iter().filter_map(|arrived| arrived.headers.get(CONNECTION));
+        identity.extend(hop.filter(|hop| *hop != "keep-alive").map(|hop| format!("{hop:?}")));
+        let got = format!("{} {}", answer.told(), identity.join(" "));
         let expected = format!("200 {}", tokens::identity(&tokens.bound).join(" "));
         table.same(case, &expected, &got);
     }
