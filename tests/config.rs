@@ -388,6 +388,7 @@ fn the_reference_configuration_is_good_and_names_every_key() {
         "endpoint",
         "provider",
         "header",
+        "append_forward",
         "check_validity",
         "require_key_usage",
         "require_extended_key_usage",

@@ -153,6 +153,13 @@ fn each_mistake_is_told_with_its_line_and_what_is_allowed() {
             "whole certificate",
         ),
         (
+            section("provider = \"nginx\"\nappend_forward = true"),
+            4,
+            "client_certificate.append_forward",
+            "true",
+            "\"envoy\" alone",
+        ),
+        (
             "[policy.default]\nbinding = \"optional\"".into(),
             5,
             "policy.default.binding",

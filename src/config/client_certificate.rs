@@ -28,9 +28,14 @@ pub(super) fn read(top: &mut Section<'_>, errors: &mut Errors) -> Option<Certifi
         }
         Some(parsed)
     });
+    let append = section.here("append_forward");
+    let append_forward = section.flag("append_forward", errors);
     let rules = rules(&mut section, errors);
     section.end(errors);
-    let header = CertificateHeader { rules, ..CertificateHeader::new(provider?) };
+    let header = CertificateHeader { rules, append_forward, ..CertificateHeader::new(provider?) };
+    if append_forward && header.provider != Provider::Envoy {
+        errors.push(append.error("true", "with the provider \"envoy\" alone"));
+    }
     if header.provider == Provider::Thumbprint && header.rules.is_some() {
         let allowed =
             "a provider that forwards the whole certificate, if rules are to be applied to it";

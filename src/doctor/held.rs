@@ -1,7 +1,7 @@
 //! The client certificate that `inspect` is given in a file, judged as if a proxy had forwarded it.
 
 use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
-use crate::edge::certificate::{CertificateHeader, Provider, Shown, read};
+use crate::edge::certificate::{CertificateHeader, Provider, Shown};
 use crate::edge::x509::Unacceptable;
 
 /// It, or none.
@@ -21,7 +21,8 @@ impl<'a> Held<'a> {
     ) -> Result<Self, &'static str> {
         const WHAT: &str = "the certificate must be PEM: -----BEGIN CERTIFICATE----- first";
         // Apache's spelling is PEM with whatever white space.
-        let shown = pem.map(|pem| read(Provider::Apache, pem).ok().flatten().ok_or(WHAT));
+        let apache = CertificateHeader::new(Provider::Apache);
+        let shown = pem.map(|pem| apache.read(pem).ok().flatten().ok_or(WHAT));
         Ok(Self { shown: shown.transpose()?, header })
     }
 

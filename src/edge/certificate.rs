@@ -100,6 +100,9 @@ pub struct CertificateHeader {
     pub provider: Provider,
     /// In which header.
     pub name: HeaderName,
+    /// Whether Envoy may have added its element behind others (`APPEND_FORWARD`): then the last counts.
+    /// Default: no, there is one element alone.
+    pub append_forward: bool,
     /// What is asked of it besides. Default: nothing, the proxy has looked at it.
     pub rules: Option<CertificateRules>,
 }
@@ -129,7 +132,23 @@ impl From<Thumbprint> for Shown {
 impl CertificateHeader {
     /// That provider's default header, and no further rules.
     pub fn new(provider: Provider) -> Self {
-        Self { provider, name: provider.default_header(), rules: None }
+        let (name, append_forward, rules) = (provider.default_header(), false, None);
+        Self { provider, name, append_forward, rules }
+    }
+
+    /// Reads one value of the header.
+    ///
+    /// # Errors
+    /// [`CertificateError::Malformed`]: something is there, and no certificate;
+    /// [`CertificateError::Repeated`]: more than one is there.
+    pub fn read(&self, text: &str) -> Result<Option<Shown>, CertificateError> {
+        match self.provider {
+            Provider::Envoy => match absent_or(text) {
+                None => Ok(None),
+                Some(text) => xfcc::read(text, self.append_forward),
+            },
+            provider => read(provider, text),
+        }
     }
 
     /// Reads the certificate of a request.
@@ -154,7 +173,7 @@ impl CertificateHeader {
         // Not `to_str`, which looks at one byte after the other.
         let text = std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii());
         let text = text.ok_or(CertificateError::Malformed)?;
-        read(self.provider, text)
+        self.read(text)
     }
 }
 
@@ -188,22 +207,22 @@ fn is_alias(name: &HeaderName, configured: &HeaderName) -> bool {
     name.len() == configured.len() && name.iter().map(dash).eq(configured.iter().map(dash))
 }
 
-/// Reads one value.
-///
-/// # Errors
-/// [`CertificateError::Malformed`]: something is there, and no certificate.
-pub fn read(provider: Provider, text: &str) -> Result<Option<Shown>, CertificateError> {
-    let text = unquoted(text.trim_ascii());
-    if is_absent(text) {
-        return Ok(None);
-    }
+/// Reads one value, of any provider but [`Provider::Envoy`].
+fn read(provider: Provider, text: &str) -> Result<Option<Shown>, CertificateError> {
+    let Some(text) = absent_or(text) else { return Ok(None) };
     let found = match provider {
-        Provider::Envoy => return xfcc::read(text),
         Provider::Thumbprint => thumbprint(text)?.into(),
         Provider::Traefik => certificate(first_of_chain(text)?)?,
         _ => certificate(text)?,
     };
     Ok((found.thumbprint != NOTHING).then_some(found))
+}
+
+/// The text without quotes around it. Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`.
+fn absent_or(text: &str) -> Option<&str> {
+    let text = text.trim_ascii();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    (!matches!(text, "" | "-" | "(null)")).then_some(text)
 }
 
 /// Traefik joins the chain by `,` alone; who merges two headers adds a space.
@@ -215,20 +234,11 @@ fn first_of_chain(text: &str) -> Result<&str, CertificateError> {
     }
 }
 
-/// Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`.
-fn is_absent(text: &str) -> bool {
-    matches!(text, "" | "-" | "(null)")
-}
-
 /// SHA-256 of nothing: what Caddy says without a certificate.
 const NOTHING: Thumbprint = Thumbprint::new([
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
     0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ]);
-
-fn unquoted(text: &str) -> &str {
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
-}
 
 /// A whole certificate, in whatever spelling: the spellings cannot be taken for one another.
 pub(super) fn certificate(text: &str) -> Result<Shown, CertificateError> {

@@ -17,10 +17,11 @@ pub fn policy(path: &str) -> Option<&str> {
 
 /// The client's request, for the log.
 pub(super) fn original<B>(request: &Request<B>) -> Original<'_> {
-    Original {
-        method: Some(request.method().as_str()),
-        path: split(request.uri().path()).map(|(_, path)| path),
-    }
+    let path = split(request.uri().path()).map(|(_, path)| path);
+    // The prefix's slash and the path's own.
+    let path =
+        path.map(|path| path.strip_prefix('/').filter(|it| it.starts_with('/')).unwrap_or(path));
+    Original { method: Some(request.method().as_str()), path }
 }
 
 fn split(path: &str) -> Option<(&str, &str)> {

@@ -1,24 +1,31 @@
 //! Envoy's `x-forwarded-client-cert`: elements by `,`, pairs by `;`, values perhaps in quotes.
 //!
-//! Every proxy on the way may add an element; the last one is the nearest proxy's, and the only one
-//! that counts (`APPEND_FORWARD`).
+//! There must be one element (`SANITIZE_SET`). Where every proxy on the way adds its own
+//! (`APPEND_FORWARD`) the last is the nearest proxy's, and the only one that counts; but Envoy writes
+//! `URI` and `DNS` as they stand in the certificate, so that a client with a comma in its names writes
+//! elements of its own behind that.
 
 use std::borrow::Cow;
 
 use super::certificate::{Shown, certificate, thumbprint};
 use crate::check::CertificateError;
 
-/// The thumbprint of the last element: by `Hash`, `Cert`, or both if they agree.
+/// The certificate of the element, or of the last one where `append_forward` is set: by `Hash`, `Cert`,
+/// or both if they agree.
 ///
 /// # Errors
 /// [`CertificateError::Malformed`]: any element is not well-formed, the last says a thing twice, or
-/// `Hash` is not that of `Cert`.
-pub(super) fn read(text: &str) -> Result<Option<Shown>, CertificateError> {
+/// `Hash` is not that of `Cert`; [`CertificateError::Repeated`]: there are several elements, and there
+/// may be one.
+pub(super) fn read(text: &str, append_forward: bool) -> Result<Option<Shown>, CertificateError> {
     let mut rest = text;
     loop {
         let (hash, cert, next) = element(rest)?;
-        let Some(next) = next else { return agreed(hash, cert) };
-        rest = next;
+        match next {
+            None => return agreed(hash, cert),
+            Some(_) if !append_forward => return Err(CertificateError::Repeated),
+            Some(next) => rest = next,
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-use super::super::certificate::{Provider, read};
+use super::super::certificate::{CertificateHeader, Provider};
 use super::*;
 
 /// 2026-06-01 to 2026-12-01, inside.
@@ -37,7 +37,7 @@ fn signed(ca: &Ca, params: &CertificateParams) -> Shown {
 }
 
 fn shown(pem: &str) -> Shown {
-    read(Provider::Apache, pem).unwrap().unwrap()
+    CertificateHeader::new(Provider::Apache).read(pem).unwrap().unwrap()
 }
 
 #[test]
