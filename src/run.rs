@@ -22,17 +22,25 @@ pub(crate) async fn serve(
 ) -> Result<(), DemoError> {
     let signals = Signals::listen()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    for line in config.summary() {
-        tracing::info!("{line}");
-    }
+    tell(&config);
     raise_open_files();
     let server = Server::start(config).await?;
     for address in server.addresses() {
-        tracing::info!(%address, "listening for nginx: /auth, /auth/POLICY");
+        tracing::info!(%address, "listening for edges: /auth/POLICY, /ext_authz/POLICY/");
     }
     let admin = server.admin();
     tracing::info!(address = %admin, "listening for /healthz, /readyz, /metrics, /version");
     until_told_to_end(server, signals, load).await
+}
+
+/// What was understood of a configuration; a policy that nobody can satisfy is a warning.
+fn tell(config: &Config) {
+    for line in config.summary() {
+        match line.strip_prefix("warning: ") {
+            Some(warning) => tracing::warn!("{warning}"),
+            None => tracing::info!("{line}"),
+        }
+    }
 }
 
 /// Shows the demo, and keeps it up until told to end.
@@ -64,8 +72,9 @@ pub(crate) async fn inspect(
     certificate: Option<PathBuf>,
 ) -> Result<(), DemoError> {
     let certificate = certificate.map(|file| {
-        std::fs::read_to_string(&file)
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+        let bytes = std::fs::read(&file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        Ok::<_, String>(String::from_utf8_lossy(&bytes).into_owned()) // DER is told by not being PEM
     });
     let certificate = certificate.transpose()?;
     let report = doctor::inspect(&config, &policy, &given(token)?, certificate.as_deref()).await?;
@@ -143,15 +152,19 @@ async fn until_told_to_end(
 fn reload_now(server: &Server, loaded: Option<Loaded>) {
     let result = match loaded {
         None => return tracing::warn!("SIGHUP: there is no configuration file to reload"),
-        Some(Ok(config)) => server.reload(config).map_err(|error| error.to_string()),
+        Some(Ok(config)) => {
+            let reloaded = server.reload(config.clone()).map_err(|error| error.to_string());
+            reloaded.map(|waiting| (waiting, config))
+        }
         Some(Err(errors)) => {
             server.reload_failed();
             Err(errors.to_string())
         }
     };
     match result {
-        Ok(waiting) => {
+        Ok((waiting, config)) => {
             tracing::info!("reloaded the configuration");
+            tell(&config);
             for setting in waiting {
                 tracing::warn!("{setting} has changed: it takes effect with the next start");
             }

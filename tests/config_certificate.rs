@@ -150,7 +150,14 @@ fn each_mistake_is_told_with_its_line_and_what_is_allowed() {
             5,
             "client_certificate.provider",
             "thumbprint",
-            "whole certificate",
+            "nginx, envoy, haproxy, apache, rfc9440, traefik, awsalb: ca_file, check_validity",
+        ),
+        (
+            section("provider = \"nginx\"\n[token]\nsources = [\"header:ssl-client-cert\"]"),
+            5,
+            "client_certificate.provider",
+            "where a token may stand",
+            "another header",
         ),
         (
             section("provider = \"nginx\"\nappend_forward = true"),
@@ -187,13 +194,19 @@ fn check_config_tells_who_can_never_pass() {
         (policy("mtls"), "without [client_certificate] there is none", true),
         (policy("required"), "without [client_certificate] there is none", true),
         (policy("dpop"), "cannot be checked yet", true),
-        (policy("mtls") + section, "refuses every token", false),
+        (policy("mtls") + section, "warning: policy default refuses every token", false),
+        (policy("mtls"), "warning: policy default refuses every token", true),
         (
             format!("{}{section}[server]\ntrusted_proxies = []", policy("mtls")),
             "trusted_proxies is empty",
             true,
         ),
         (policy("if-bound"), "refuses every token", false),
+        (
+            "[client_certificate]\nprovider = \"envoy\"\ncheck_validity = true".into(),
+            "note: Envoy must send the whole certificate",
+            true,
+        ),
     ] {
         let config = Config::parse(&format!("{REALM}{text}"), "vidimus.toml").unwrap();
         let said = config.summary().join("\n");

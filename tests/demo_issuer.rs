@@ -24,7 +24,7 @@ use vidimus::check::KeySet;
 use vidimus::demo::form::Form;
 use vidimus::demo::issuer::{CLIENT, Fault, INTROSPECTOR, Issuer};
 use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples::{self, Sample};
+use vidimus::demo::samples::{self, CERTIFICATE, Sample};
 use vidimus::gate::{Clock as _, SystemClock};
 
 struct World {
@@ -193,6 +193,41 @@ async fn each_sample_has_the_form_and_the_state_that_it_says() {
     }
     let id_token = world.sample("id-token").await;
     assert_eq!(world.introspect(&id_token).await["token_type"], "ID", "as in Keycloak");
+}
+
+#[tokio::test]
+async fn a_sample_is_bound_to_the_certificate_that_is_asked_for() {
+    let world = World::new().await;
+    let other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (sample, x5t, expected) in [
+        ("bound", None, json!({ "x5t#S256": CERTIFICATE })),
+        ("bound", Some(other), json!({ "x5t#S256": other })),
+        ("stolen", Some(other), json!({ "x5t#S256": other })),
+        ("good", Some(other), json!(null)),
+    ] {
+        let mut form = vec![
+            ("grant_type", "client_credentials"),
+            ("client_id", CLIENT.0),
+            ("client_secret", CLIENT.1),
+            ("sample", sample),
+        ];
+        form.extend(x5t.map(|x5t| ("x5t", x5t)));
+        let (_, _, body) = told(world.post("token", &form)).await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let token = answer["access_token"].as_str().unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["cnf"], expected, "{sample} {x5t:?}");
+    }
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", CLIENT.0),
+        ("client_secret", CLIENT.1),
+        ("sample", "bound"),
+        ("x5t", "03:80"),
+    ];
+    let (status, _, body) = told(world.post("token", &form)).await;
+    assert!(status == 400 && body.contains("43 characters"), "{body}");
 }
 
 #[tokio::test]

@@ -382,39 +382,48 @@ async fn a_reload_takes_effect_at_once_and_a_broken_one_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_certificate_from_an_untrusted_peer_counts_for_nothing_and_is_logged_once_a_minute() {
+async fn a_certificate_that_does_not_count_is_logged_once_a_minute_with_the_reason() {
     let world = World::new().await;
     let now = SystemClock.now().as_secs();
     let bound = json!({ "iss": world.issuer.issuer(), "iat": now, "exp": now + 300,
         "cnf": { "x5t#S256": THUMBPRINT } });
-    let token = world.key.sign(&claims(bound)).unwrap();
-    let headers = format!("{}X-Client-Cert-Sha256: {THUMBPRINT}\r\n", bearer(&token));
-    let more = "[client_certificate]\nprovider = \"thumbprint\"";
-    let load = |trusted| {
-        let text = configuration(&world.issuer, &world.folder, more);
+    let token = bearer(&world.key.sign(&claims(bound)).unwrap());
+    let load = |section: &str, trusted| {
+        let text = configuration(&world.issuer, &world.folder, section);
         let mut config = Config::parse(&text, "test").unwrap();
         config.edge.trusted = trusted;
         world.server.reload(config).unwrap();
     };
     let mut stream = world.connect().await;
-    load(TrustedProxies::default());
-    assert!(ask(&mut stream, "GET", "/auth", &headers).await.starts_with("HTTP/1.1 200"));
+    let (everybody, nobody) = (TrustedProxies::default(), TrustedProxies(Vec::new()));
+    let thumbprint = "[client_certificate]\nprovider = \"thumbprint\"";
+    let header = format!("{token}X-Client-Cert-Sha256: {THUMBPRINT}\r\n");
+    load(thumbprint, everybody.clone());
+    assert!(ask(&mut stream, "GET", "/auth", &header).await.starts_with("HTTP/1.1 200"));
 
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    load(TrustedProxies(Vec::new()));
-    for _ in 0..2 {
-        let told = ask(&mut stream, "GET", "/auth", &headers).await;
-        assert!(told.contains("this proxy may not forward one"), "{told}");
+    let envoy = "[client_certificate]\nprovider = \"envoy\"\ncheck_validity = true";
+    let hash = format!("{token}X-Forwarded-Client-Cert: Hash={}\r\n", "0".repeat(64));
+    for (section, trusted, headers, said, logged) in [
+        (thumbprint, nobody, &header, "this proxy may not forward one", "not in trusted_proxies"),
+        ("", everybody.clone(), &header, "none was shown", "there is no [client_certificate]"),
+        (envoy, everybody, &hash, "not accepted here", "the proxy forwards its hash alone"),
+    ] {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        load(section, trusted);
+        for _ in 0..2 {
+            let told = ask(&mut stream, "GET", "/auth", headers).await;
+            assert!(told.starts_with("HTTP/1.1 401") && told.contains(said), "{told}");
+        }
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(logged)).collect();
+        assert_eq!(lines.len(), 1, "{logged:?} in {log}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("peer=127.0.0.1"), "{log}");
+        assert!(!log.contains(THUMBPRINT), "{log}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("trusted_proxies")).collect();
-    assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("peer=127.0.0.1"), "{log}");
-    assert!(!log.contains(THUMBPRINT), "{log}");
 }
 
 /// What is logged on this thread.

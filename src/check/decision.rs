@@ -229,7 +229,7 @@ impl Denial {
             ),
             Self::CertificateUnacceptable => bad_token(
                 "certificate_unacceptable",
-                "the client certificate has expired, or is not of a kind that is accepted here",
+                "the client certificate has expired or is not accepted here",
             ),
             Self::CertificateUntrusted => bad_token(
                 "certificate_untrusted",

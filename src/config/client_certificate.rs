@@ -5,10 +5,15 @@ use http::HeaderName;
 use super::policy::is_reserved;
 use super::reader::{At, Errors, Section};
 use crate::edge::certificate::{CertificateHeader, Provider};
+use crate::edge::credential::Source;
 use crate::edge::x509::{CertificateRules, KeyPurpose, KeyUsage};
 
 /// Reads it; nothing without it.
-pub(super) fn read(top: &mut Section<'_>, errors: &mut Errors) -> Option<CertificateHeader> {
+pub(super) fn read(
+    top: &mut Section<'_>,
+    sources: &[Source],
+    errors: &mut Errors,
+) -> Option<CertificateHeader> {
     let given = top.has("client_certificate");
     let mut section = top.section("client_certificate", errors);
     let names = Provider::ALL.map(Provider::name).join(", ");
@@ -37,14 +42,23 @@ pub(super) fn read(top: &mut Section<'_>, errors: &mut Errors) -> Option<Certifi
         errors.push(append.error("true", "with the provider \"envoy\" alone"));
     }
     if header.provider == Provider::Thumbprint && header.rules.is_some() {
-        let allowed =
-            "a provider that forwards the whole certificate, if rules are to be applied to it";
+        let whole = Provider::ALL.map(Provider::name).into_iter();
+        let whole: Vec<_> = whole.filter(|name| *name != header.provider.name()).collect();
+        let allowed = format!(
+            "{}: ca_file, check_validity and require_* need the whole certificate",
+            whole.join(", ")
+        );
         errors.push(place.error("\"thumbprint\"", allowed));
     }
-    Some(match name {
+    let header = match name {
         Some(name) => CertificateHeader { name, ..header },
         None => header,
-    })
+    };
+    if sources.contains(&Source::Header(header.name.clone())) {
+        let found = format!("the header {}, where a token may stand (token.sources)", header.name);
+        errors.push(place.error(found, "another header"));
+    }
+    Some(header)
 }
 
 /// The second line: nothing if none of its keys is there.

@@ -18,7 +18,7 @@ pub(super) fn read(mut top: Section<'_>, errors: &mut Errors) -> Config {
     let (server, trusted) = server(top.section("server", errors), errors);
     let (sources, limits) = token(top.section("token", errors), errors);
 
-    let certificate = client_certificate::read(&mut top, errors);
+    let certificate = client_certificate::read(&mut top, &sources, errors);
     let nowhere = top.here("realm");
     let sections = top.sections("realm", errors);
     if sections.is_empty() && errors.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::Config;
 use crate::check::{AudienceRule, BindingRule, ClaimPath, Policy, UseFor};
+use crate::edge::certificate::Provider;
 use crate::issuer::IssuerSettings;
 
 impl Config {
@@ -36,6 +37,7 @@ impl Config {
             }
         }
         lines.extend(self.certificates());
+        lines.extend(self.envoy_certificates());
         for policy in &self.rules.policies {
             let realms = self.rules.realms.iter().enumerate();
             let realms = realms.filter(|(place, _)| policy.accepts_realm(*place));
@@ -75,7 +77,8 @@ impl Config {
                 ));
             }
             if let Some(note) = self.nobody_passes(policy) {
-                lines.push(format!("note: policy {} refuses every token: {note}", policy.name()));
+                lines
+                    .push(format!("warning: policy {} refuses every token: {note}", policy.name()));
             }
             let tells_issuer =
                 policy.headers.iter().any(|(_, claim)| *claim == ClaimPath::new("iss"));
@@ -101,6 +104,15 @@ impl Config {
             "client certificates: of provider {}, in the header {}{rules}",
             header.provider, header.name
         ))
+    }
+
+    fn envoy_certificates(&self) -> Option<String> {
+        let header = self.edge.certificate.as_ref()?;
+        (header.provider == Provider::Envoy && header.rules.is_some()).then(|| {
+            "note: Envoy must send the whole certificate (set_current_client_cert_details: \
+             { cert: true }): without it every bound token is refused"
+                .into()
+        })
     }
 
     fn nobody_passes(&self, policy: &Policy) -> Option<&'static str> {

@@ -160,6 +160,11 @@ impl Demo {
   curl -i -H "Authorization: Bearer $(token stolen)"         {sidecar}/auth
   curl -i -H "Authorization: Bearer $(token bound)" -H "{CERTIFICATE_HEADER}: {CERTIFICATE}" {sidecar}/auth
   curl -s http://{admin}/metrics | grep vidimus_decisions
+
+Here curl plays the proxy: {CERTIFICATE_HEADER} counts because it comes from this machine. Behind a proxy of deploy/ no
+client can send it. For a token of your own certificate add -d x5t=THUMBPRINT to sample=bound:
+
+  openssl x509 -in client.pem -outform DER | openssl dgst -sha256 -binary | base64 | tr '/+' '_-' | tr -d =
 "#
         )
     }

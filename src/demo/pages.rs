@@ -22,6 +22,7 @@ use super::key::{KeyError, SigningKey};
 use super::samples::Sample;
 use super::store::Store;
 use crate::check::KeySet;
+use crate::check::Thumbprint;
 use crate::gate::{Clock as _, SystemClock};
 
 /// What its connections share.
@@ -147,7 +148,8 @@ impl Shared {
         fault?.page(path, "{\"issuer\":").await
     }
 
-    /// RFC 6749 §4.4, and `sample=NAME` for one of the demo's samples.
+    /// RFC 6749 §4.4, `sample=NAME` for one of the demo's samples, and `x5t=THUMBPRINT` for the certificate
+    /// that it is bound to.
     fn token(&self, form: &Fields) -> Response<Full<Bytes>> {
         let form: BTreeMap<&str, &str> =
             form.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -164,9 +166,15 @@ impl Shared {
             let names: Vec<_> = Sample::ALL.iter().map(|sample| sample.name).collect();
             return error_page(400, "invalid_request", &format!("samples: {}", names.join(", ")));
         };
-        let token = self.signing_key().and_then(|key| {
-            sample.mint(&self.issuer, &key, SystemClock.now().as_secs(), &self.store)
-        });
+        let certificate = form.get("x5t").map(|text| Thumbprint::parse(text).ok_or(()));
+        let Ok(certificate) = certificate.transpose() else {
+            let text = "x5t is the SHA-256 of the certificate's DER, 43 characters of base64url";
+            return error_page(400, "invalid_request", text);
+        };
+        let now = SystemClock.now().as_secs();
+        let token = self
+            .signing_key()
+            .and_then(|key| sample.mint(&self.issuer, &key, now, &self.store, certificate));
         match token {
             Ok(token) => json_page(
                 200,

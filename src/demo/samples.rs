@@ -6,6 +6,7 @@ use super::form::{Form, set_jti};
 use super::introspection::INTROSPECTOR;
 use super::key::{KeyError, SigningKey};
 use super::store::Store;
+use crate::check::Thumbprint;
 
 /// A token to try.
 pub struct Sample {
@@ -88,18 +89,22 @@ impl Sample {
         Self { name, what, path, form, change, forge, ended, certificate }
     }
 
-    /// Makes it, with a `jti` of its own.
+    /// Makes it, with a `jti` of its own; if it is bound, to this certificate instead of [`CERTIFICATE`].
     pub(super) fn mint(
         &self,
         issuer: &str,
         key: &SigningKey,
         now: i64,
         store: &Store,
+        certificate: Option<Thumbprint>,
     ) -> Result<String, KeyError> {
         let mut good = claims(issuer, now);
         set_jti(&mut good, "onrtac")?;
         let mut claims = good.clone();
         (self.change)(&mut claims);
+        if let (Some(cnf), Some(certificate)) = (claims.get_mut("cnf"), certificate) {
+            cnf["x5t#S256"] = json!(certificate.to_string());
+        }
         let token = self.form.mint(claims, key, store)?;
         if self.ended {
             store.end(&token);

@@ -15,8 +15,8 @@ pub use inspect::inspect;
 pub use report::{Finding, Grade, Report};
 
 use crate::check::{
-    Denial, Introspected, Key, Limits, OwnedToken, Policy, RawToken, RealmRules, Realms, Reply,
-    SameIssuer, TokenForm, Verification, Verified, introspected, verify,
+    Denial, Introspected, JsonRef, Key, Limits, OwnedToken, Policy, RawToken, RealmRules, Realms,
+    Reply, SameIssuer, TokenForm, Verification, Verified, introspected, verify,
 };
 use crate::config::Config;
 use crate::gate::{Live, Rules, SystemClock};
@@ -85,6 +85,8 @@ struct Patient {
     introspects: bool,
     /// Whether `endpoint` is set.
     by_hand: bool,
+    /// Whether there is a `[client_certificate]`.
+    certificates: bool,
     /// Whether it may be asked about opaque ones, which may be another realm's.
     asks_opaque: bool,
 }
@@ -106,6 +108,7 @@ impl Patient {
             live,
             introspects: false,
             by_hand,
+            certificates: config.edge.certificate.is_some(),
             asks_opaque: false,
         })
     }
@@ -225,6 +228,7 @@ impl Patient {
         let presented = match found {
             Verification::Verified(verified) => {
                 report.good("token", "its signature is by a key of this realm".into());
+                self.examine_binding(&verified, report);
                 Some(verified)
             }
             Verification::Introspect { .. } => None,
@@ -300,6 +304,22 @@ impl Patient {
                 "the introspecting client must sign asymmetrically in Keycloak".into(),
             ),
             Err(error) => report.bad("token", error.to_string(), String::new()),
+        }
+    }
+
+    /// Whose certificate it needs; `inspect` compares it.
+    fn examine_binding(&self, verified: &Verified, report: &mut Report) {
+        let cnf = verified.claims().all().get("cnf").and_then(|cnf| cnf.get("x5t#S256"));
+        let Some(thumbprint) = cnf.and_then(JsonRef::as_str) else { return };
+        let what = format!("it is bound to the client certificate {}", report::shown(thumbprint));
+        let compare = "`vidimus inspect -c FILE --certificate client.pem` compares";
+        match self.certificates {
+            true => report.note("token", what, compare.into()),
+            false => report.bad(
+                "token",
+                format!("{what}, and there is no [client_certificate]"),
+                "add [client_certificate]: without it bound tokens are refused".into(),
+            ),
         }
     }
 

@@ -87,9 +87,12 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
         Denial::Expired => "get a fresh one; if it is fresh, compare both clocks (NTP)",
         Denial::KeyUnknown => "it was issued by another Keycloak or before its keys were replaced",
         Denial::Signature => "it was changed after it was issued, or cut off when it was copied",
-        Denial::CertificateMissing | Denial::CertificateMismatch => {
-            "the client must show the certificate that it got the token with; the edge must forward it, see \
-             [client_certificate]"
+        Denial::CertificateMissing => {
+            "give its certificate (--certificate FILE) to have it compared. In the sidecar: the client must \
+             show the certificate that it got the token with, and the edge forward it, see [client_certificate]"
+        }
+        Denial::CertificateMismatch => {
+            "the client must show the certificate that it got the token with"
         }
         Denial::CertificateUnacceptable => {
             "renew the client's certificate, or compare it with the rules of [client_certificate]"
@@ -100,7 +103,7 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
         }
         Denial::CertificateRepeated => "the edge must delete the client's own copy of the header",
         Denial::ConfirmationMissing => {
-            "in Keycloak, that client, tab Advanced: OAuth 2.0 Mutual TLS Certificate Bound Access Tokens on"
+            "in Keycloak, that client, tab Advanced: OAuth 2.0 Mutual TLS Certificate Bound Access Tokens Enabled, on"
         }
         Denial::ConfirmationUnknown => "Vidimus knows x5t#S256 (RFC 8705)",
         Denial::DpopUnproven => "Vidimus cannot check DPoP proofs yet",

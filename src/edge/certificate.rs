@@ -13,7 +13,7 @@ use http::header::{HeaderMap, HeaderName};
 
 use super::EdgeSettings;
 use super::forwarded::{Peer, TrustedProxies};
-use super::x509::CertificateRules;
+use super::x509::{CertificateRules, Unacceptable};
 use super::xfcc;
 use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
 
@@ -187,11 +187,44 @@ pub struct Forwarded<'a> {
     pub settings: &'a EdgeSettings,
 }
 
+impl Forwarded<'_> {
+    fn shown(&self) -> Result<Option<Shown>, CertificateError> {
+        let Some(header) = &self.settings.certificate else { return Ok(None) };
+        header.find(self.headers, self.peer, &self.settings.trusted)
+    }
+
+    /// Why there may be none, as far as the request tells: for the log.
+    pub fn why_missing(&self) -> String {
+        let Some(CertificateHeader { name, .. }) = &self.settings.certificate else {
+            return "there is no [client_certificate] in the configuration".into();
+        };
+        if self.headers.keys().any(|header| is_alias(header, name)) {
+            return format!("the header {name} says that the client showed none");
+        }
+        let others = Provider::ALL.map(Provider::default_header);
+        match others.iter().find(|other| self.headers.contains_key(*other)) {
+            Some(other) => format!(
+                "the header {name} is missing, and {other} is there: is `provider` in [client_certificate] \
+                 right?"
+            ),
+            None => format!(
+                "the header {name} is missing: the client showed none, or the proxy does not forward it"
+            ),
+        }
+    }
+
+    /// Why it is not accepted: for the log.
+    pub fn why_unacceptable(&self, now: UnixTime) -> Option<Unacceptable> {
+        let rules = self.settings.certificate.as_ref()?.rules.as_ref()?;
+        rules.examine(&self.shown().ok()??, now).err()
+    }
+}
+
 impl ClientCertificate for Forwarded<'_> {
     fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
-        let Some(header) = &self.settings.certificate else { return Ok(None) };
-        let shown = header.find(self.headers, self.peer, &self.settings.trusted)?;
-        if let (Some(shown), Some(rules)) = (&shown, &header.rules) {
+        let shown = self.shown()?;
+        let rules = self.settings.certificate.as_ref().and_then(|header| header.rules.as_ref());
+        if let (Some(shown), Some(rules)) = (&shown, rules) {
             rules.examine(shown, now).map_err(|reason| {
                 tracing::debug!(%reason, "a client certificate is not accepted");
                 CertificateError::Unacceptable

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
-use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime as TlsTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ExtendedKeyUsage;
 use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Version;
 
 use super::certificate::Shown;
 use crate::check::UnixTime;
@@ -48,8 +49,14 @@ pub enum Unacceptable {
     NotYetValid,
     /// Its period is over.
     Expired,
-    /// None of the authorities has issued it, or not for clients.
+    /// It has no extensions: `ca_file` asks for X.509 version 3 (RFC 5280 §4.1.2.1).
+    Version,
+    /// It names purposes, and being a client is none of them.
+    Purpose,
+    /// Its issuer is none of the authorities.
     Authority,
+    /// Something else in it does not verify.
+    Unverified,
     /// `keyUsage` lacks one that is required.
     KeyUsage,
     /// `extendedKeyUsage` lacks one that is required.
@@ -63,7 +70,12 @@ impl fmt::Display for Unacceptable {
             Self::Unreadable => "it cannot be read",
             Self::NotYetValid => "it is not valid yet",
             Self::Expired => "it has expired",
-            Self::Authority => "no authority of `ca_file` has issued it for clients",
+            Self::Version => {
+                "`ca_file` cannot judge X.509 version 1: issue it with extensions (basicConstraints=CA:FALSE)"
+            }
+            Self::Purpose => "its extendedKeyUsage lacks clientAuth",
+            Self::Authority => "its issuer is not in `ca_file`",
+            Self::Unverified => "it does not verify: its signature, a critical extension, or it is an authority",
             Self::KeyUsage => "it lacks a key usage of `require_key_usage`",
             Self::ExtendedKeyUsage => "it lacks a purpose of `require_extended_key_usage`",
         })
@@ -105,6 +117,11 @@ impl CertificateRules {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_slice_iter(authorities) {
             let authority = authority.map_err(|error| format!("not PEM: {error}"))?;
+            let (_, parsed) = X509Certificate::from_der(&authority)
+                .map_err(|_| "a certificate in it cannot be read".to_owned())?;
+            if parsed.version() == X509Version::V3 && !parsed.is_ca() {
+                return Err("a certificate in it is no authority (basicConstraints CA:TRUE)".into());
+            }
             roots.add(authority).map_err(|error| format!("a certificate in it: {error}"))?;
         }
         if roots.is_empty() {
@@ -142,8 +159,20 @@ impl CertificateRules {
         if let Some(authorities) = &self.authorities {
             let seconds = u64::try_from(now.as_secs()).unwrap_or_default();
             let now = TlsTime::since_unix_epoch(Duration::from_secs(seconds));
+            if certificate.version() != X509Version::V3 {
+                return Err(Unacceptable::Version);
+            }
             let verified = authorities.verify_client_cert(&CertificateDer::from(der), &[], now);
-            verified.map_err(|_| Unacceptable::Authority)?;
+            verified.map_err(|error| match error {
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                    Unacceptable::Authority
+                }
+                rustls::Error::InvalidCertificate(
+                    CertificateError::InvalidPurpose
+                    | CertificateError::InvalidPurposeContext { .. },
+                ) => Unacceptable::Purpose,
+                _ => Unacceptable::Unverified,
+            })?;
         }
         self.good.insert(*shown.thumbprint.as_bytes(), period);
         Ok(())

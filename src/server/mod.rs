@@ -5,6 +5,7 @@ mod connection;
 mod keepalive;
 mod limit;
 pub mod listener;
+mod remark;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,7 +21,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::check::{Decision, Denial};
 use crate::config::{Config, ListenAddr, ServerSettings};
 use crate::edge::EdgeSettings;
 use crate::edge::forwarded::Peer;
@@ -34,6 +34,7 @@ pub use connection::Bounds;
 use keepalive::{ADVICE, Keepalive};
 pub use limit::raise_open_files;
 use listener::{BindError, Listener, Stream};
+use remark::Remarks;
 
 /// A sidecar that is serving.
 pub struct Server {
@@ -55,8 +56,7 @@ struct App {
     gate: Gate,
     settings: ArcSwap<EdgeSettings>,
     metrics: Arc<Metrics>,
-    /// Warnings about certificates from those who may not forward any.
-    untrusted: Seldom,
+    remarks: Remarks,
 }
 
 /// Why a sidecar could not start, or not take over a configuration.
@@ -141,7 +141,7 @@ impl Server {
         let admin = admin.start(admin_listener).map_err(failed)?;
 
         let settings = ArcSwap::from_pointee(config.edge);
-        let app = Arc::new(App { gate, settings, metrics, untrusted: Seldom::every(MINUTE) });
+        let app = Arc::new(App { gate, settings, metrics, remarks: Remarks::default() });
         let slots = Arc::new(Semaphore::new(bounds.connections));
         let addresses = listeners.iter().map(Listener::address).collect();
         let accept = |listener| {
@@ -344,21 +344,8 @@ async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respons
     let settings = app.settings.load_full();
     let decision = edge.decide(&app.gate, &settings, &request, peer, policy).await;
     app.metrics.decided(edge.name(), &decision, began.elapsed());
-    app.remark(&decision, peer);
+    app.remarks.on(&decision, request.headers(), peer, &settings, app.gate.live().now());
     edge.answer(&decision)
-}
-
-impl App {
-    /// A certificate that does not count is the operator's mistake or an attack; either way somebody
-    /// should look.
-    fn remark(&self, decision: &Decision, peer: Peer) {
-        if let Decision::Deny(refusal) = decision
-            && refusal.denial == Denial::CertificateUntrusted
-            && self.untrusted.now()
-        {
-            tracing::warn!(%peer, "a client certificate does not count: its sender is not in trusted_proxies");
-        }
-    }
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

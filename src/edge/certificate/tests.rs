@@ -204,6 +204,30 @@ fn the_header_counts_once_and_from_trusted_peers_only() {
 }
 
 #[test]
+fn a_missing_certificate_is_explained_by_what_came_instead() {
+    for (provider, sent, expected) in [
+        (None, None, "there is no [client_certificate]"),
+        (Some(Provider::Nginx), None, "ssl-client-cert is missing: the client showed none"),
+        (Some(Provider::Nginx), Some("ssl_client_cert"), "says that the client showed none"),
+        (
+            Some(Provider::Haproxy),
+            Some("x-client-cert-sha256"),
+            "and x-client-cert-sha256 is there",
+        ),
+    ] {
+        let certificate = provider.map(CertificateHeader::new);
+        let settings = EdgeSettings { certificate, ..EdgeSettings::default() };
+        let mut headers = HeaderMap::new();
+        if let Some(name) = sent {
+            headers.insert(name, HeaderValue::from_static("-"));
+        }
+        let why =
+            Forwarded { headers: &headers, peer: Peer::Unix, settings: &settings }.why_missing();
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[test]
 fn of_xfcc_an_element_must_agree_with_itself() {
     let cert = escaped(&pem("\n"), "");
     let zeros = "0".repeat(64);

@@ -48,20 +48,21 @@ fn a_certificate_must_be_of_an_authority() {
     let good = signed(&ours, &params("client"));
     assert_eq!(rules.examine(&good, NOW), Ok(()));
     assert_eq!(rules.examine(&good, NOW), Ok(()), "from memory");
-    for (case, stranger) in [
-        ("another authority", signed(&theirs, &params("client"))),
-        ("one of the same name", signed(&namesake, &params("client"))),
-        ("nobody", {
+    use Unacceptable::{Authority, Purpose, Unverified};
+    for (case, expected, stranger) in [
+        ("another authority", Authority, signed(&theirs, &params("client"))),
+        ("one of the same name", Unverified, signed(&namesake, &params("client"))),
+        ("nobody", Authority, {
             let key = KeyPair::generate().unwrap();
             shown(&params("client").self_signed(&key).unwrap().pem())
         }),
-        ("an authority itself", shown(&ours.pem)),
-        ("for servers alone", {
+        ("an authority itself", Unverified, shown(&ours.pem)),
+        ("for servers alone", Purpose, {
             let mut server = params("server");
             server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             signed(&ours, &server)
         }),
-        ("a critical extension that nobody knows", {
+        ("a critical extension that nobody knows", Unverified, {
             let mut odd = params("client");
             let mut extension =
                 CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99], vec![5, 0]);
@@ -71,11 +72,22 @@ fn a_certificate_must_be_of_an_authority() {
         }),
     ] {
         for _ in 0..2 {
-            assert_eq!(rules.examine(&stranger, NOW), Err(Unacceptable::Authority), "{case}");
+            assert_eq!(rules.examine(&stranger, NOW), Err(expected), "{case}");
         }
     }
     let both = CertificateRules::new().issued_by((ours.pem + &theirs.pem).as_bytes()).unwrap();
     assert_eq!(both.examine(&signed(&theirs, &params("client")), NOW), Ok(()));
+}
+
+#[test]
+fn a_certificate_without_extensions_is_told_as_such() {
+    // RFC 8705, appendix A: X.509 version 1, valid from 2018 to 2022.
+    let old = CertificateHeader::new(Provider::Haproxy).read("MIIBBjCBrAIBAjAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARtdGxzMB4XDTE4MTAxODEyMzcwOVoXDTIyMDUwMjEyMzcwOVowDzENMAsGA1UEAwwEbXRsczBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNcnyxwqV6hY8QnhxxzFQ03C7HKW9OylMbnQZjjJ/Au08/coZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8wCgYIKoZIzj0EAwIDSQAwRgIhAP0RC1E+vwJD/D1AGHGzuri+hlV/PpQEKTWUVeORWz83AiEA5x2eXZOVbUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L+SY=").unwrap().unwrap();
+    let then = UnixTime::from_secs(1_600_000_000);
+    assert_eq!(CertificateRules::new().examine(&old, then), Ok(()));
+    let rules = CertificateRules::new().issued_by(ca("mtls").pem.as_bytes()).unwrap();
+    assert_eq!(rules.examine(&old, then), Err(Unacceptable::Version));
+    assert_eq!(rules.examine(&old, NOW), Err(Unacceptable::Expired));
 }
 
 #[test]
@@ -171,4 +183,7 @@ fn a_file_of_authorities_must_hold_some() {
     for text in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         assert!(CertificateRules::new().issued_by(text.as_bytes()).is_err(), "{text}");
     }
+    let leaf = params("client").self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let wrong = CertificateRules::new().issued_by(leaf.as_bytes()).unwrap_err();
+    assert!(wrong.contains("no authority"), "{wrong}");
 }

@@ -1,0 +1,59 @@
+//! What an operator should know about certificates that did not count: once a minute for each kind, and
+//! never with anything from the token or the certificate.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::check::{Decision, Denial, UnixTime};
+use crate::edge::EdgeSettings;
+use crate::edge::certificate::Forwarded;
+use crate::edge::forwarded::Peer;
+use crate::telemetry::Seldom;
+
+/// The warnings, and when each was last given.
+#[derive(Debug)]
+pub(super) struct Remarks {
+    missing: Seldom,
+    unacceptable: Seldom,
+    untrusted: Seldom,
+}
+
+impl Default for Remarks {
+    fn default() -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let [missing, unacceptable, untrusted] = [(); 3].map(|()| Seldom::every(MINUTE));
+        Self { missing, unacceptable, untrusted }
+    }
+}
+
+impl Remarks {
+    /// Looks at a decision.
+    pub(super) fn on(
+        &self,
+        decision: &Decision,
+        headers: &HeaderMap,
+        peer: Peer,
+        settings: &EdgeSettings,
+        now: UnixTime,
+    ) {
+        let Decision::Deny(refusal) = decision else { return };
+        let certificate = Forwarded { headers, peer, settings };
+        match refusal.denial {
+            Denial::CertificateUntrusted if self.untrusted.now() => tracing::warn!(
+                %peer,
+                "a client certificate does not count: its sender is not in trusted_proxies"
+            ),
+            Denial::CertificateMissing if self.missing.now() => {
+                let why = certificate.why_missing();
+                tracing::warn!(%peer, "a token that is bound to a client certificate came without it: {why}");
+            }
+            Denial::CertificateUnacceptable if self.unacceptable.now() => {
+                if let Some(why) = certificate.why_unacceptable(now) {
+                    tracing::warn!(%peer, "a client certificate is not accepted: {why}");
+                }
+            }
+            _ => {}
+        }
+    }
+}
