@@ -7,6 +7,7 @@
 
 #![allow(clippy::expect_used, reason = "a bench that cannot start should say so and stop")]
 
+use std::hint::black_box;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://id.example.com/realms/shop";
 const ROUNDS: usize = 61;
 const TIMES: u32 = 1000;
+
+/// What SHA-256 of the certificate takes, in microseconds, on the machine for which the bounds hold.
+const SHA256: f64 = 0.7;
 
 struct NoSource;
 
@@ -105,6 +109,13 @@ fn main() -> ExitCode {
     members.insert("nothing".into(), cnf); // as long as the other
     let free_token = key.sign(&claims).expect("randomness");
 
+    // On a slower or busier machine everything takes longer, and the bounds grow alike.
+    let hash = || {
+        black_box(Thumbprint::of(black_box(&der)));
+    };
+    let (_, sha256) = difference(hash, || ());
+    let slow = (sha256 / SHA256).max(1.0);
+    println!("its SHA-256 alone takes {sha256:.2} µs here: bounds times {slow:.2}");
     println!("{:<24} {:>9} {:>9} {:>9}", "provider", "adds µs", "bound µs", "whole µs");
     let mut passed = true;
     for row in rows {
@@ -134,12 +145,12 @@ fn main() -> ExitCode {
             if adds < best {
                 (best, whole) = (adds, all);
             }
-            if row.bound.is_none_or(|bound| best <= bound) {
+            if row.bound.is_none_or(|bound| best <= bound * slow) {
                 break;
             }
         }
         let limit = row.bound.map_or_else(|| "-".into(), |bound| bound.to_string());
-        let ok = row.bound.is_none_or(|bound| best <= bound);
+        let ok = row.bound.is_none_or(|bound| best <= bound * slow);
         let verdict = if ok { "" } else { "  NO" };
         println!("{:<24} {best:>9.2} {limit:>9} {whole:>9.2}{verdict}", row.case);
         passed &= ok;
