@@ -420,7 +420,6 @@ async fn a_certificate_bound_token_passes_with_its_certificate_only_cached_or_no
         (Err(CertificateError::Untrusted), Some(Denial::CertificateUntrusted)),
         (Err(CertificateError::Repeated), Some(Denial::CertificateRepeated)),
         (Err(CertificateError::Malformed), Some(Denial::CertificateMalformed)),
-        (Err(CertificateError::Unacceptable), Some(Denial::CertificateUnacceptable)),
         (Ok(own), None),
     ] {
         let decision = world.decide_with("default", &token, &Held(held)).await;

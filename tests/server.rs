@@ -23,6 +23,7 @@ use support::{THUMBPRINT, claims, ec_key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
+use vidimus::check::Thumbprint;
 use vidimus::config::{Config, ListenAddr};
 use vidimus::demo::issuer::{Fault, Issuer};
 use vidimus::demo::key::SigningKey;
@@ -402,10 +403,20 @@ async fn a_certificate_that_does_not_count_is_logged_once_a_minute_with_the_reas
     assert!(ask(&mut stream, "GET", "/auth", &header).await.starts_with("HTTP/1.1 200"));
 
     let envoy = "[client_certificate]\nprovider = \"envoy\"\ncheck_validity = true";
-    let hash = format!("{token}X-Forwarded-Client-Cert: Hash={}\r\n", "0".repeat(64));
+    let hash = Thumbprint::parse(THUMBPRINT).unwrap();
+    let hash: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = format!("{token}X-Forwarded-Client-Cert: Hash={hash}\r\n");
+    let alias = format!("{token}X_Client_Cert_Sha256: {THUMBPRINT}\r\n");
     for (section, trusted, headers, said, logged) in [
         (thumbprint, nobody, &header, "this proxy may not forward one", "not in trusted_proxies"),
         ("", everybody.clone(), &header, "none was shown", "there is no [client_certificate]"),
+        (
+            thumbprint,
+            everybody.clone(),
+            &alias,
+            "more than one client certificate",
+            "the header x_client_cert_sha256 came, which many servers take for x-client-cert-sha256",
+        ),
         (envoy, everybody, &hash, "not accepted here", "the proxy forwards its hash alone"),
     ] {
         let log = Log::default();

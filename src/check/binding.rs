@@ -81,12 +81,16 @@ impl fmt::Debug for Thumbprint {
 /// The certificate that the caller proved to hold in its TLS handshake, looked for only when a token
 /// asks for it.
 pub trait ClientCertificate: Sync {
-    /// Its thumbprint; nothing if there was no certificate. The time is for those who look at its period
-    /// of validity.
+    /// Its thumbprint; nothing if there was no certificate.
     ///
     /// # Errors
-    /// If it cannot be told, or is not accepted.
-    fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError>;
+    /// If it cannot be told.
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError>;
+
+    /// Whether it is accepted at this time, once it is known to be the right one. Default: yes.
+    fn accepted(&self, _now: UnixTime) -> bool {
+        true
+    }
 }
 
 /// Why it cannot be told which certificate the caller holds.
@@ -99,8 +103,6 @@ pub enum CertificateError {
     Repeated,
     /// What came is no certificate.
     Malformed,
-    /// It has expired, or is not of an authority or kind that is asked for.
-    Unacceptable,
 }
 
 /// Nobody can tell: tokens that are bound to a certificate are then refused.
@@ -108,7 +110,7 @@ pub enum CertificateError {
 pub struct NoCertificate;
 
 impl ClientCertificate for NoCertificate {
-    fn thumbprint(&self, _: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
         Ok(None)
     }
 }
@@ -179,14 +181,16 @@ impl Confirmation {
             (Self::Absent, TokenKind::Bearer, Required | Mtls | Dpop)
             | (Self::Certificate(_), TokenKind::Bearer, Dpop) => Err(Denial::ConfirmationMissing),
             (Self::Certificate(wanted), TokenKind::Bearer, IfBound | Required | Mtls) => {
-                match certificate.thumbprint(now) {
-                    Ok(Some(held)) if held == wanted => Ok(Bound(Some(wanted))),
+                match certificate.thumbprint() {
+                    Ok(Some(held)) if held == wanted => match certificate.accepted(now) {
+                        true => Ok(Bound(Some(wanted))),
+                        false => Err(Denial::CertificateUnacceptable),
+                    },
                     Ok(Some(_)) => Err(Denial::CertificateMismatch),
                     Ok(None) => Err(Denial::CertificateMissing),
                     Err(CertificateError::Untrusted) => Err(Denial::CertificateUntrusted),
                     Err(CertificateError::Repeated) => Err(Denial::CertificateRepeated),
                     Err(CertificateError::Malformed) => Err(Denial::CertificateMalformed),
-                    Err(CertificateError::Unacceptable) => Err(Denial::CertificateUnacceptable),
                 }
             }
         }

@@ -51,12 +51,13 @@ impl<'a> Held<'a> {
 }
 
 impl ClientCertificate for Held<'_> {
-    fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
         // Without [client_certificate] the sidecar sees none.
-        let Some(shown) = self.shown.as_ref().filter(|_| self.header.is_some()) else {
-            return Ok(None);
-        };
-        self.examined(now).map_err(|_| CertificateError::Unacceptable)?;
-        Ok(Some(shown.thumbprint))
+        let shown = self.shown.as_ref().filter(|_| self.header.is_some());
+        Ok(shown.map(|shown| shown.thumbprint))
+    }
+
+    fn accepted(&self, now: UnixTime) -> bool {
+        self.examined(now).is_ok()
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -143,9 +144,10 @@ impl CertificateHeader {
     /// [`CertificateError::Repeated`]: more than one is there.
     pub fn read(&self, text: &str) -> Result<Option<Shown>, CertificateError> {
         match self.provider {
-            Provider::Envoy => match absent_or(text) {
-                None => Ok(None),
-                Some(text) => xfcc::read(text, self.append_forward),
+            // Its quotes belong to its values: taken from both ends they would leave others.
+            Provider::Envoy => match text.trim_ascii() {
+                "" | "-" | "(null)" => Ok(None),
+                text => xfcc::read(text, self.append_forward),
             },
             provider => read(provider, text),
         }
@@ -161,13 +163,14 @@ impl CertificateHeader {
         peer: Peer,
         trusted: &TrustedProxies,
     ) -> Result<Option<Shown>, CertificateError> {
-        // Many servers read X_Y as X-Y: whichever counts there, the other is a second one here.
         let mut copies = headers.iter().filter(|(name, _)| is_alias(name, &self.name));
-        let Some((_, value)) = copies.next() else { return Ok(None) };
+        let Some((name, value)) = copies.next() else { return Ok(None) };
         if !trusted.contains(peer) {
             return Err(CertificateError::Untrusted);
         }
-        if copies.next().is_some() {
+        // Many servers read X_Y as X-Y. A proxy overwrites the exact name alone, and if the client showed no
+        // certificate sends nothing: then X_Y is the only copy, and the client's.
+        if *name != self.name || copies.next().is_some() {
             return Err(CertificateError::Repeated);
         }
         // Not `to_str`, which looks at one byte after the other.
@@ -179,18 +182,24 @@ impl CertificateHeader {
 
 /// What a request says of its client's certificate.
 pub struct Forwarded<'a> {
-    /// Its headers.
-    pub headers: &'a HeaderMap,
-    /// Who sent it.
-    pub peer: Peer,
-    /// Where to look, and whom to believe.
-    pub settings: &'a EdgeSettings,
+    headers: &'a HeaderMap,
+    peer: Peer,
+    settings: &'a EdgeSettings,
+    shown: OnceLock<Result<Option<Shown>, CertificateError>>,
 }
 
-impl Forwarded<'_> {
-    fn shown(&self) -> Result<Option<Shown>, CertificateError> {
-        let Some(header) = &self.settings.certificate else { return Ok(None) };
-        header.find(self.headers, self.peer, &self.settings.trusted)
+impl<'a> Forwarded<'a> {
+    /// By a request's headers, who sent it, and where to look and whom to believe. Nothing is read yet.
+    pub fn new(headers: &'a HeaderMap, peer: Peer, settings: &'a EdgeSettings) -> Self {
+        Self { headers, peer, settings, shown: OnceLock::new() }
+    }
+
+    fn shown(&self) -> Result<Option<&Shown>, CertificateError> {
+        let shown = self.shown.get_or_init(|| match &self.settings.certificate {
+            None => Ok(None),
+            Some(header) => header.find(self.headers, self.peer, &self.settings.trusted),
+        });
+        shown.as_ref().map(Option::as_ref).map_err(|error| *error)
     }
 
     /// Why there may be none, as far as the request tells: for the log.
@@ -198,7 +207,7 @@ impl Forwarded<'_> {
         let Some(CertificateHeader { name, .. }) = &self.settings.certificate else {
             return "there is no [client_certificate] in the configuration".into();
         };
-        if self.headers.keys().any(|header| is_alias(header, name)) {
+        if self.headers.contains_key(name) {
             return format!("the header {name} says that the client showed none");
         }
         let others = Provider::ALL.map(Provider::default_header);
@@ -213,24 +222,36 @@ impl Forwarded<'_> {
         }
     }
 
+    /// Why there seem to be several: for the log.
+    pub fn why_repeated(&self) -> String {
+        let Some(CertificateHeader { name, .. }) = &self.settings.certificate else {
+            return String::new();
+        };
+        match self.headers.keys().find(|header| *header != name && is_alias(header, name)) {
+            Some(alias) => format!(
+                "the header {alias} came, which many servers take for {name}: the proxy must delete it (or, \
+                 if it is the proxy's own, `header` in [client_certificate] must name it)"
+            ),
+            None => format!(
+                "the header {name} came twice, or holds several: the proxy must overwrite the client's copy"
+            ),
+        }
+    }
+
     /// Why it is not accepted: for the log.
     pub fn why_unacceptable(&self, now: UnixTime) -> Option<Unacceptable> {
         let rules = self.settings.certificate.as_ref()?.rules.as_ref()?;
-        rules.examine(&self.shown().ok()??, now).err()
+        rules.examine(self.shown().ok()??, now).err()
     }
 }
 
 impl ClientCertificate for Forwarded<'_> {
-    fn thumbprint(&self, now: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
-        let shown = self.shown()?;
-        let rules = self.settings.certificate.as_ref().and_then(|header| header.rules.as_ref());
-        if let (Some(shown), Some(rules)) = (&shown, rules) {
-            rules.examine(shown, now).map_err(|reason| {
-                tracing::debug!(%reason, "a client certificate is not accepted");
-                CertificateError::Unacceptable
-            })?;
-        }
-        Ok(shown.map(|shown| shown.thumbprint))
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
+        Ok(self.shown()?.map(|shown| shown.thumbprint))
+    }
+
+    fn accepted(&self, now: UnixTime) -> bool {
+        self.why_unacceptable(now).is_none()
     }
 }
 
@@ -251,11 +272,12 @@ fn read(provider: Provider, text: &str) -> Result<Option<Shown>, CertificateErro
     Ok((found.thumbprint != NOTHING).then_some(found))
 }
 
-/// The text without quotes around it. Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`.
+/// The text without quotes around it. Proxies spell "none" in many ways: nothing, `-`, Apache's `(null)`, an empty
+/// byte sequence of RFC 9440.
 fn absent_or(text: &str) -> Option<&str> {
     let text = text.trim_ascii();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    (!matches!(text, "" | "-" | "(null)")).then_some(text)
+    (!matches!(text, "" | "-" | "(null)" | "::")).then_some(text)
 }
 
 /// Traefik joins the chain by `,` alone; who merges two headers adds a space.

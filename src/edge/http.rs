@@ -52,7 +52,7 @@ impl HttpEdge {
         policy: &str,
     ) -> Decision {
         let credential = credential::find(request.headers(), &settings.sources);
-        let certificate = Forwarded { headers: request.headers(), peer, settings };
+        let certificate = Forwarded::new(request.headers(), peer, settings);
         let decision = gate.check(&Facts { policy, credential, certificate: &certificate }).await;
         if tracing::enabled!(tracing::Level::DEBUG) {
             let reason = match &decision {

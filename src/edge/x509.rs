@@ -75,7 +75,8 @@ impl fmt::Display for Unacceptable {
             }
             Self::Purpose => "its extendedKeyUsage lacks clientAuth",
             Self::Authority => "its issuer is not in `ca_file`",
-            Self::Unverified => "it does not verify: its signature, a critical extension, or it is an authority",
+            Self::Unverified => "it does not verify: its signature, an algorithm that is too old or unknown, a critical extension, \
+                 or it is an authority itself",
             Self::KeyUsage => "it lacks a key usage of `require_key_usage`",
             Self::ExtendedKeyUsage => "it lacks a purpose of `require_extended_key_usage`",
         })

@@ -15,6 +15,7 @@ use crate::telemetry::Seldom;
 #[derive(Debug)]
 pub(super) struct Remarks {
     missing: Seldom,
+    repeated: Seldom,
     unacceptable: Seldom,
     untrusted: Seldom,
 }
@@ -22,8 +23,8 @@ pub(super) struct Remarks {
 impl Default for Remarks {
     fn default() -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
-        let [missing, unacceptable, untrusted] = [(); 3].map(|()| Seldom::every(MINUTE));
-        Self { missing, unacceptable, untrusted }
+        let [missing, repeated, unacceptable, untrusted] = [(); 4].map(|()| Seldom::every(MINUTE));
+        Self { missing, repeated, unacceptable, untrusted }
     }
 }
 
@@ -38,7 +39,7 @@ impl Remarks {
         now: UnixTime,
     ) {
         let Decision::Deny(refusal) = decision else { return };
-        let certificate = Forwarded { headers, peer, settings };
+        let certificate = Forwarded::new(headers, peer, settings);
         match refusal.denial {
             Denial::CertificateUntrusted if self.untrusted.now() => tracing::warn!(
                 %peer,
@@ -47,6 +48,10 @@ impl Remarks {
             Denial::CertificateMissing if self.missing.now() => {
                 let why = certificate.why_missing();
                 tracing::warn!(%peer, "a token that is bound to a client certificate came without it: {why}");
+            }
+            Denial::CertificateRepeated if self.repeated.now() => {
+                let why = certificate.why_repeated();
+                tracing::warn!(%peer, "a client certificate does not count: {why}");
             }
             Denial::CertificateUnacceptable if self.unacceptable.now() => {
                 if let Some(why) = certificate.why_unacceptable(now) {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -36,11 +37,20 @@ impl Certificates {
             ("stranger", &[], ExtendedKeyUsagePurpose::ClientAuth),
             ("partner", &[], ExtendedKeyUsagePurpose::ClientAuth),
             ("thief", &[], ExtendedKeyUsagePurpose::ClientAuth),
+            ("pretender", &[], ExtendedKeyUsagePurpose::ClientAuth),
             ("self-signed", &[], ExtendedKeyUsagePurpose::ClientAuth),
         ] {
             let key = KeyPair::generate().expect("a key");
             let mut params = params(name, hosts);
             params.extended_key_usages = vec![usage];
+            if name == "pretender" {
+                // Envoy, told to, writes such names into its header as they are.
+                let partner = CertificateDer::from_pem_file(folder.join("partner.pem"));
+                let partner = digest(&SHA256, &partner.expect("a certificate"));
+                let partner: String = partner.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+                let uri = format!("spiffe://a,Hash={partner}").try_into().expect("ASCII");
+                params.subject_alt_names.push(SanType::URI(uri));
+            }
             let certificate = match name {
                 "self-signed" => params.self_signed(&key),
                 _ => params.signed_by(&key, &authority),

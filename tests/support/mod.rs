@@ -25,7 +25,7 @@ pub(crate) const THUMBPRINT: &str = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0
 pub(crate) struct Held(pub(crate) Result<Option<Thumbprint>, CertificateError>);
 
 impl ClientCertificate for Held {
-    fn thumbprint(&self, _: UnixTime) -> Result<Option<Thumbprint>, CertificateError> {
+    fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
         self.0
     }
 }

@@ -69,8 +69,13 @@ fn every_provider_spells_one_certificate_in_its_own_way() {
 fn what_means_none_is_none() {
     let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     for provider in Provider::ALL {
-        for text in ["", " ", "-", "(null)", "\"\"", "\"(null)\""] {
+        for text in ["", " ", "-", "(null)"] {
             assert_eq!(read(provider, text), Ok(None), "{provider}: {text:?}");
+        }
+        for text in ["\"\"", "\"(null)\"", "::"] {
+            // In Envoy's header quotes belong to values.
+            let expected = if provider == Provider::Envoy { BAD } else { Ok(None) };
+            assert_eq!(read(provider, text), expected, "{provider}: {text:?}");
         }
     }
     assert_eq!(read(Provider::Thumbprint, of_nothing), Ok(None), "Caddy without a certificate");
@@ -199,8 +204,17 @@ fn the_header_counts_once_and_from_trusted_peers_only() {
             assert_eq!(found, Err(CertificateError::Repeated), "{headers:?}");
         }
     }
-    assert_eq!(found(Haproxy, &[("ssl-client-cert", BASE64)], Peer::Unix), own());
     assert_eq!(found(Haproxy, &[("ssl_client_cert", BASE64)], Peer::Unix), own());
+    // Alone it is the client's: the proxy, which has no certificate to tell of, sends nothing.
+    for (provider, alias, value) in [
+        (Haproxy, "ssl-client-cert", BASE64),
+        (Haproxy, "ssl_client-cert", BASE64),
+        (Thumbprint, "x_client_cert_sha256", HEX),
+        (Thumbprint, "x_client_cert_sha256", ""),
+    ] {
+        let found = found(provider, &[(alias, value)], Peer::Unix);
+        assert_eq!(found, Err(CertificateError::Repeated), "{alias}");
+    }
 }
 
 #[test]
@@ -208,7 +222,7 @@ fn a_missing_certificate_is_explained_by_what_came_instead() {
     for (provider, sent, expected) in [
         (None, None, "there is no [client_certificate]"),
         (Some(Provider::Nginx), None, "ssl-client-cert is missing: the client showed none"),
-        (Some(Provider::Nginx), Some("ssl_client_cert"), "says that the client showed none"),
+        (Some(Provider::Nginx), Some("ssl-client-cert"), "says that the client showed none"),
         (
             Some(Provider::Haproxy),
             Some("x-client-cert-sha256"),
@@ -221,8 +235,7 @@ fn a_missing_certificate_is_explained_by_what_came_instead() {
         if let Some(name) = sent {
             headers.insert(name, HeaderValue::from_static("-"));
         }
-        let why =
-            Forwarded { headers: &headers, peer: Peer::Unix, settings: &settings }.why_missing();
+        let why = Forwarded::new(&headers, Peer::Unix, &settings).why_missing();
         assert!(why.contains(expected), "{why}");
     }
 }
@@ -256,6 +269,9 @@ fn of_xfcc_an_element_must_agree_with_itself() {
         format!("=a;Hash={HEX}"),
         format!("H ash={HEX}"),
         format!("Subject=\"a;Hash={HEX}"),
+        format!("\"Hash={HEX}\""),
+        // What Envoy adds after a client's own text (APPEND_FORWARD) must not close the client's quotes.
+        format!("\"Hash={HEX};URI=\",Hash={zeros};Subject=\"\""),
         format!("Subject=\"a\"b;Hash={HEX}"),
         format!("Subject=a\"b;Hash={HEX}"),
         // Not its end, though no comma and no semicolon follow: the proxy's own element comes after.

@@ -12,7 +12,7 @@ const NGINX_FILE: &str =
 
 pub(crate) const APACHE: Kind = Kind {
     name: "apache",
-    provider: "provider = \"apache\"",
+    provider: "provider = \"apache\"\nheader = \"SSL-Client-Cert\"",
     folders: &["run/behind-apache", "var/log/apache2", "var/log/nginx", "var/lib/nginx"],
     processes: &[
         Process {

@@ -90,6 +90,7 @@ async fn stolen(scene: &Scene<'_>) {
     let Scene { clients, tokens, .. } = scene;
     for (case, client, token, expected) in [
         ("stolen, another certificate", &clients.thief, &tokens.bound, MISMATCH),
+        ("stolen, names that forge another's", &clients.pretender, &tokens.bound, MISMATCH),
         ("stolen, no certificate", &clients.nobody, &tokens.bound, MISSING),
         ("stolen, lightweight, another certificate", &clients.thief, &tokens.light, MISMATCH),
         ("stolen, lightweight, no certificate", &clients.nobody, &tokens.light, MISSING),

@@ -13,7 +13,7 @@ pub(crate) const ENVOY: Kind = Kind {
     provider: "provider = \"envoy\"",
     folders: &[],
     processes: &[Process { name: "envoy", command: envoy, address: EDGE }],
-    resumes: true,
+    resumes: false,
 };
 
 fn envoy(_: &Path) -> Command {

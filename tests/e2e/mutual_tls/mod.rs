@@ -43,6 +43,7 @@ pub(crate) async fn edges(keycloak: &Keycloak, service: &Service, folder: &Path,
     let clients = Clients {
         partner: Client::new(keycloak.certificates.client(Some("partner"))),
         thief: Client::new(keycloak.certificates.client(Some("thief"))),
+        pretender: Client::new(keycloak.certificates.client(Some("pretender"))),
         nobody: Client::new(keycloak.certificates.client(None)),
         self_signed: Client::new(keycloak.certificates.client(Some("self-signed"))),
     };
@@ -94,6 +95,8 @@ impl Tokens {
 pub(crate) struct Clients {
     pub(crate) partner: Client,
     pub(crate) thief: Client,
+    /// A thief whose certificate has names that look like the partner's part of Envoy's header.
+    pub(crate) pretender: Client,
     pub(crate) nobody: Client,
     pub(crate) self_signed: Client,
 }
