@@ -8,12 +8,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderMap, HeaderName};
 
 use super::EdgeSettings;
 use super::forwarded::{Peer, TrustedProxies};
+use super::spelling::{certificate, thumbprint};
 use super::x509::{CertificateRules, Unacceptable};
 use super::xfcc;
 use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
@@ -294,117 +293,6 @@ const NOTHING: Thumbprint = Thumbprint::new([
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
     0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ]);
-
-/// A whole certificate, in whatever spelling: the spellings cannot be taken for one another.
-pub(super) fn certificate(text: &str) -> Result<Shown, CertificateError> {
-    let decoded;
-    let text = if text.contains('%') {
-        decoded = percent_decoded(text)?;
-        decoded.trim_ascii()
-    } else {
-        text
-    };
-    let der = if let Some(pem) = text.strip_prefix(BEGIN) {
-        // The first block alone: the leaf. Base64 has no dash.
-        let (body, rest) = pem.split_once('-').ok_or(CertificateError::Malformed)?;
-        let rest = rest.strip_prefix(&END[1..]).ok_or(CertificateError::Malformed)?;
-        after_leaf(rest)?;
-        base64(&one_line(body))?
-    } else if let Some(rest) = text.strip_prefix(':') {
-        base64(rest.strip_suffix(':').ok_or(CertificateError::Malformed)?)?
-    } else {
-        base64(text)?
-    };
-    if !is_one_sequence(&der) {
-        return Err(CertificateError::Malformed);
-    }
-    Ok(Shown::of(der))
-}
-
-/// What may follow the leaf: nothing, or its chain. A comma is where a proxy has merged two headers, and
-/// then the client's own comes first.
-fn after_leaf(rest: &str) -> Result<(), CertificateError> {
-    match rest.trim_ascii_start() {
-        "" => Ok(()),
-        chain if chain.starts_with(BEGIN) => Ok(()),
-        merged if merged.starts_with(',') => Err(CertificateError::Repeated),
-        _ => Err(CertificateError::Malformed),
-    }
-}
-
-/// A PEM body without its line breaks, whatever the proxy made of them: the first one tells.
-fn one_line(body: &str) -> String {
-    match body.chars().next().filter(char::is_ascii_whitespace) {
-        Some(line_break) => body.split(line_break).map(str::trim_ascii).collect(),
-        None => body.to_owned(),
-    }
-}
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
-
-fn base64(text: &str) -> Result<Vec<u8>, CertificateError> {
-    STANDARD.decode(text).map_err(|_| CertificateError::Malformed)
-}
-
-/// RFC 3986 §2.1, and nothing else: `+` stays what it is, a character of base64.
-fn percent_decoded(text: &str) -> Result<String, CertificateError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut parts = text.split('%');
-    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        let [high, low, rest @ ..] = part.as_bytes() else {
-            return Err(CertificateError::Malformed);
-        };
-        bytes.push(hex(*high, *low).ok_or(CertificateError::Malformed)?);
-        bytes.extend_from_slice(rest);
-    }
-    String::from_utf8(bytes).map_err(|_| CertificateError::Malformed)
-}
-
-/// A byte of two hex digits, in any case.
-fn hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    Some(digit(high)? << 4 | digit(low)?)
-}
-
-/// One DER SEQUENCE (X.690 §8.1) and nothing after it: two certificates in one value, or bytes that
-/// follow one, would have another thumbprint than the certificate itself.
-fn is_one_sequence(der: &[u8]) -> bool {
-    let (length, header) = match der {
-        [0x30, short @ 0..=0x7f, ..] => (usize::from(*short), 2),
-        [0x30, 0x81, a @ 0x80..=0xff, ..] => (usize::from(*a), 3),
-        [0x30, 0x82, a @ 1..=0xff, b, ..] => (usize::from(*a) << 8 | usize::from(*b), 4),
-        [0x30, 0x83, a @ 1..=0xff, b, c, ..] => {
-            (usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c), 5)
-        }
-        _ => return false,
-    };
-    length > 0 && der.len() == header + length
-}
-
-/// 64 hex digits in any case, perhaps with colons, or 43 characters of base64url. 40 hex digits are a
-/// SHA-1 (nginx' `$ssl_client_fingerprint`): no proof of anything today.
-pub(super) fn thumbprint(text: &str) -> Result<Thumbprint, CertificateError> {
-    let mut bytes = [0; 32];
-    if text.len() == 43 {
-        return Thumbprint::parse(text).ok_or(CertificateError::Malformed);
-    }
-    let mut digits = text.bytes().filter(|byte| *byte != b':');
-    for byte in &mut bytes {
-        let pair = digits.next().zip(digits.next());
-        *byte = pair.and_then(|(a, b)| hex(a, b)).ok_or(CertificateError::Malformed)?;
-    }
-    match digits.next() {
-        None => Ok(Thumbprint::new(bytes)),
-        Some(_) => Err(CertificateError::Malformed),
-    }
-}
 
 #[cfg(test)]
 mod tests;

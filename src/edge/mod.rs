@@ -17,6 +17,7 @@ pub mod credential;
 pub mod ext_authz_http;
 pub mod forwarded;
 pub mod http;
+mod spelling;
 pub mod x509;
 mod xfcc;
 

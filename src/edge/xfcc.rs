@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 
-use super::certificate::{Shown, certificate, thumbprint};
+use super::certificate::Shown;
+use super::spelling::{certificate, thumbprint};
 use crate::check::CertificateError;
 
 /// The certificate of the element, or of the last one where `append_forward` is set: by `Hash`, `Cert`,

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
 use super::*;
@@ -32,6 +34,9 @@ fn read(provider: Provider, text: &str) -> Result<Option<Thumbprint>, Certificat
 fn own() -> Result<Option<Thumbprint>, CertificateError> {
     Ok(Thumbprint::parse(THUMBPRINT))
 }
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
 
 const BAD: Result<Option<Thumbprint>, CertificateError> = Err(CertificateError::Malformed);
 
