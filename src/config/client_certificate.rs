@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::policy::is_reserved;
 use super::reader::{At, Errors, Section};
-use crate::edge::certificate::{CertificateHeader, Provider};
+use crate::edge::certificate::{CertificateHeader, Provider, is_alias};
 use crate::edge::credential::Source;
 use crate::edge::x509::{CertificateRules, KeyPurpose, KeyUsage};
 
@@ -54,7 +54,9 @@ pub(super) fn read(
         Some(name) => CertificateHeader { name, ..header },
         None => header,
     };
-    if sources.contains(&Source::Header(header.name.clone())) {
+    let same =
+        |source: &Source| matches!(source, Source::Header(name) if is_alias(name, &header.name));
+    if sources.iter().any(same) {
         let found = format!("the header {}, where a token may stand (token.sources)", header.name);
         errors.push(place.error(found, "another header"));
     }

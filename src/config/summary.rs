@@ -100,8 +100,9 @@ impl Config {
     fn certificates(&self) -> Option<String> {
         let header = self.edge.certificate.as_ref()?;
         let rules = header.rules.as_ref().map_or("", |_| ", examined here too");
+        let last = if header.append_forward { ", of several elements the last" } else { "" };
         Some(format!(
-            "client certificates: of provider {}, in the header {}{rules}",
+            "client certificates: of provider {}, in the header {}{last}{rules}",
             header.provider, header.name
         ))
     }

@@ -19,10 +19,19 @@ impl<'a> Held<'a> {
         pem: Option<&str>,
         header: Option<&'a CertificateHeader>,
     ) -> Result<Self, &'static str> {
-        const WHAT: &str = "the certificate must be PEM: -----BEGIN CERTIFICATE----- first";
+        const WHAT: &str =
+            "the file of --certificate holds no certificate in PEM (-----BEGIN CERTIFICATE-----)";
         // Apache's spelling is PEM with whatever white space.
         let apache = CertificateHeader::new(Provider::Apache);
-        let shown = pem.map(|pem| apache.read(pem).ok().flatten().ok_or(WHAT));
+        let shown = pem.map(|pem| {
+            // The first certificate of the file; a chain or a key may follow it.
+            let (begin, end) =
+                (pem.find("-----BEGIN CERTIFICATE-----")?, "-----END CERTIFICATE-----");
+            let pem = &pem[begin..];
+            let pem = &pem[..pem.find(end)? + end.len()];
+            apache.read(pem).ok().flatten()
+        });
+        let shown = shown.map(|shown| shown.ok_or(WHAT));
         Ok(Self { shown: shown.transpose()?, header })
     }
 

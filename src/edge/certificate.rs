@@ -12,7 +12,7 @@ use http::header::{HeaderMap, HeaderName};
 
 use super::EdgeSettings;
 use super::forwarded::{Peer, TrustedProxies};
-use super::spelling::{certificate, thumbprint};
+use super::spelling::{certificate, first_of_chain, thumbprint};
 use super::x509::{CertificateRules, Unacceptable};
 use super::xfcc;
 use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
@@ -228,12 +228,22 @@ impl<'a> Forwarded<'a> {
         };
         match self.headers.keys().find(|header| *header != name && is_alias(header, name)) {
             Some(alias) => format!(
-                "the header {alias} came, which many servers take for {name}: the proxy must delete it (or, \
-                 if it is the proxy's own, `header` in [client_certificate] must name it)"
+                "the header {alias} came, which many servers take for {name}: the proxy must delete it, \
+                 whoever sent it"
             ),
             None => format!(
                 "the header {name} came twice, or holds several: the proxy must overwrite the client's copy"
             ),
+        }
+    }
+
+    /// What cannot be read: for the log.
+    pub fn why_malformed(&self) -> String {
+        match &self.settings.certificate {
+            Some(CertificateHeader { name, provider, .. }) => format!(
+                "what came in the header {name} is none: is `provider` right, which is {provider}?"
+            ),
+            None => String::new(),
         }
     }
 
@@ -254,7 +264,8 @@ impl ClientCertificate for Forwarded<'_> {
     }
 }
 
-fn is_alias(name: &HeaderName, configured: &HeaderName) -> bool {
+/// Whether many servers would read one for the other.
+pub fn is_alias(name: &HeaderName, configured: &HeaderName) -> bool {
     let (name, configured) = (name.as_str().as_bytes(), configured.as_str().as_bytes());
     let dash = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
     name.len() == configured.len() && name.iter().map(dash).eq(configured.iter().map(dash))
@@ -277,15 +288,6 @@ fn absent_or(text: &str) -> Option<&str> {
     let text = text.trim_ascii();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     (!matches!(text, "" | "-" | "(null)" | "::")).then_some(text)
-}
-
-/// Traefik joins the chain by `,` alone; who merges two headers adds a space.
-fn first_of_chain(text: &str) -> Result<&str, CertificateError> {
-    match text.split_once(',') {
-        None => Ok(text),
-        Some((_, chain)) if chain.starts_with(' ') => Err(CertificateError::Repeated),
-        Some((leaf, _)) => Ok(leaf),
-    }
 }
 
 /// SHA-256 of nothing: what Caddy says without a certificate.

@@ -32,13 +32,35 @@ pub(super) fn certificate(text: &str) -> Result<Shown, CertificateError> {
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
 
-/// What may follow the leaf: nothing, or its chain. A comma is where a proxy has merged two headers, and
-/// then the client's own comes first.
-fn after_leaf(rest: &[u8]) -> Result<(), CertificateError> {
-    match rest.trim_ascii_start() {
-        [] => Ok(()),
-        chain if chain.starts_with(BEGIN) => Ok(()),
-        [b',', ..] => Err(CertificateError::Repeated),
+/// What may follow the leaf: nothing, or its chain, block after block. A comma is where a proxy has merged
+/// two headers, and then the client's own comes first, with whatever end the client gave it.
+fn after_leaf(mut rest: &[u8]) -> Result<(), CertificateError> {
+    if memchr(b',', rest).is_some() {
+        return Err(CertificateError::Repeated);
+    }
+    loop {
+        rest = rest.trim_ascii_start();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let body = rest.strip_prefix(BEGIN).ok_or(BAD)?;
+        let (_, end) = body.split_at(memchr(b'-', body).ok_or(BAD)?);
+        rest = end.strip_prefix(END).ok_or(BAD)?;
+    }
+}
+
+/// The leaf of Traefik's list, which joins the chain by `,` alone; who merges two headers adds a space.
+///
+/// # Errors
+/// [`CertificateError::Repeated`]: there is a space; [`CertificateError::Malformed`]: a part is not base64.
+pub(super) fn first_of_chain(text: &str) -> Result<&str, CertificateError> {
+    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        return Err(CertificateError::Repeated);
+    }
+    let (leaf, chain) = text.split_once(',').unwrap_or((text, ""));
+    let good = |part: &str| !part.is_empty() && STANDARD.decode(part).is_ok();
+    match chain.is_empty() || chain.split(',').all(good) {
+        true if !text.ends_with(',') => Ok(leaf),
         _ => Err(BAD),
     }
 }

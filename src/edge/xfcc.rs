@@ -2,10 +2,12 @@
 //!
 //! There must be one element (`SANITIZE_SET`). Where every proxy on the way adds its own
 //! (`APPEND_FORWARD`) the last is the nearest proxy's, and the only one that counts; but Envoy writes
-//! `URI` and `DNS` as they stand in the certificate, so that a client with a comma in its names writes
-//! elements of its own behind that.
+//! `URI` and `DNS` as they stand in the certificate, so that a client with a comma or a quote in its names
+//! writes into what the proxy adds.
 
 use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
 
 use super::certificate::Shown;
 use super::spelling::{certificate, thumbprint};
@@ -51,8 +53,8 @@ fn element(text: &str) -> Result<Element<'_>, CertificateError> {
     let (mut hash, mut cert) = (None, None);
     let mut rest = text;
     loop {
-        let (key, after) = rest.split_once('=').ok_or(BAD)?;
-        let key = key.trim_ascii();
+        let (key, after) = rest.split_at(memchr(b'=', rest.as_bytes()).ok_or(BAD)?);
+        let (key, after) = (key.trim_ascii(), &after[1..]);
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(BAD);
         }
@@ -79,29 +81,47 @@ fn element(text: &str) -> Result<Element<'_>, CertificateError> {
 /// A value, and what follows it: in quotes with `\"` for a quote, or up to the next `,` or `;`.
 fn value(text: &str) -> Result<(Cow<'_, str>, &str), CertificateError> {
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([',', ';']).unwrap_or(text.len());
+        let end = memchr2(b',', b';', text.as_bytes()).unwrap_or(text.len());
         let (value, rest) = text.split_at(end);
-        return match value.contains('"') {
-            true => Err(CertificateError::Malformed),
-            false => Ok((value.trim_ascii().into(), rest)),
+        return match memchr(b'"', value.as_bytes()) {
+            Some(_) => Err(CertificateError::Malformed),
+            None => Ok((value.trim_ascii().into(), rest)),
         };
     };
     // Mostly nothing is escaped, and the first quote is the end.
-    let (value, rest) = quoted.split_once('"').ok_or(CertificateError::Malformed)?;
-    if !value.contains('\\') {
-        return Ok((value.into(), rest));
+    let end = memchr(b'"', quoted.as_bytes()).ok_or(CertificateError::Malformed)?;
+    let (mut value, mut rest) = (&quoted[..end], &quoted[end + 1..]);
+    let mut unescaped = None;
+    if memchr(b'\\', value.as_bytes()).is_some() {
+        let end = end_of_quoted(quoted).ok_or(CertificateError::Malformed)?;
+        (value, rest) = (&quoted[..end], &quoted[end + 1..]);
+        unescaped = Some(value.replace("\\\"", "\""));
+    }
+    // Names are escaped (RFC 2253) and certificates percent-encoded, so a `;` is no part of either: a client's
+    // open quote has swallowed what the proxy wrote after it.
+    if has_bare_semicolon(value) {
+        return Err(CertificateError::Malformed);
+    }
+    Ok((unescaped.map_or_else(|| value.into(), Cow::from), rest))
+}
+
+fn end_of_quoted(quoted: &str) -> Option<usize> {
+    let mut escaped = false;
+    quoted.bytes().position(|byte| {
+        let end = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        end
+    })
+}
+
+fn has_bare_semicolon(value: &str) -> bool {
+    if memchr(b';', value.as_bytes()).is_none() {
+        return false;
     }
     let mut escaped = false;
-    for (place, byte) in quoted.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => {
-                let value = quoted[..place].replace("\\\"", "\"");
-                return Ok((value.into(), &quoted[place + 1..]));
-            }
-            _ => {}
-        }
-    }
-    Err(CertificateError::Malformed)
+    value.bytes().any(|byte| {
+        let bare = byte == b';' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        bare
+    })
 }

@@ -14,6 +14,7 @@ use crate::telemetry::Seldom;
 /// The warnings, and when each was last given.
 #[derive(Debug)]
 pub(super) struct Remarks {
+    malformed: Seldom,
     missing: Seldom,
     repeated: Seldom,
     unacceptable: Seldom,
@@ -23,8 +24,9 @@ pub(super) struct Remarks {
 impl Default for Remarks {
     fn default() -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
-        let [missing, repeated, unacceptable, untrusted] = [(); 4].map(|()| Seldom::every(MINUTE));
-        Self { missing, repeated, unacceptable, untrusted }
+        let [malformed, missing, repeated, unacceptable, untrusted] =
+            [(); 5].map(|()| Seldom::every(MINUTE));
+        Self { malformed, missing, repeated, unacceptable, untrusted }
     }
 }
 
@@ -45,6 +47,10 @@ impl Remarks {
                 %peer,
                 "a client certificate does not count: its sender is not in trusted_proxies"
             ),
+            Denial::CertificateMalformed if self.malformed.now() => {
+                let why = certificate.why_malformed();
+                tracing::warn!(%peer, "a client certificate does not count: {why}");
+            }
             Denial::CertificateMissing if self.missing.now() => {
                 let why = certificate.why_missing();
                 tracing::warn!(%peer, "a token that is bound to a client certificate came without it: {why}");

@@ -159,7 +159,14 @@ fn two_headers_that_were_merged_into_one_are_refused() {
         (Provider::Apache, format!("{apache}, (null)")),
         (Provider::Nginx, format!("{nginx}, {}", other(nginx.clone()))),
         (Provider::Nginx, format!("{nginx},{nginx}")),
+        // With an end of the client's own choice.
+        (Provider::Apache, format!("{apache} {BEGIN}, {}", pem(" "))),
+        (Provider::Apache, format!("{apache} {BEGIN}, (null)")),
+        (Provider::Apache, format!("{apache} {BEGIN} MIIB, {BASE64}")),
+        (Provider::Apache, format!("{apache} {apache}, {apache}")),
         (Provider::Traefik, format!("{BASE64}, {BASE64}")),
+        (Provider::Traefik, format!("{BASE64},{BASE64}, {BASE64}")),
+        (Provider::Traefik, format!("{BASE64},, {BASE64}")),
     ] {
         assert_eq!(read(provider, &text), Err(CertificateError::Repeated), "{provider}: {text}");
     }
@@ -169,6 +176,12 @@ fn two_headers_that_were_merged_into_one_are_refused() {
         (Provider::Thumbprint, format!("{HEX}, {HEX}")),
         (Provider::Apache, format!("(null), {apache}")),
         (Provider::Apache, format!("{apache}x")),
+        (Provider::Apache, format!("{apache} {BEGIN}")),
+        (Provider::Apache, format!("{apache} {BEGIN} MIIB")),
+        (Provider::Apache, format!("{apache} {BEGIN} MIIB -----END")),
+        (Provider::Traefik, format!("{BASE64},x")),
+        (Provider::Traefik, format!("{BASE64},")),
+        (Provider::Traefik, format!("{BASE64},,{BASE64}")),
         (Provider::Apache, format!("{apache}-----BEGIN PRIVATE KEY-----")),
     ] {
         assert_eq!(read(provider, &text), BAD, "{provider}: {text}");
@@ -252,7 +265,7 @@ fn of_xfcc_an_element_must_agree_with_itself() {
     let read = |text: &str| read(Provider::Envoy, text);
     for text in [
         format!("By=b;By=c;Hash={HEX};URI=c;URI=d;DNS=e"),
-        format!("Subject=\"CN=a,OU=\\\"b;c\\\"\";Hash={HEX}"),
+        format!("Subject=\"CN=a,OU=\\\"b\\;c\\\"\";Hash={HEX}"),
         format!("Subject=\"\";hash={HEX}"),
         format!("Subject=\"a\\\\\";HASH=\"{HEX}\""),
         format!("Hash={HEX};Chain=\"{cert}{cert}\""),
@@ -319,6 +332,9 @@ fn of_several_xfcc_elements_the_last_counts_and_only_where_they_are_allowed() {
         format!("Hash={HEX};Subject=\",Hash={zeros}"),
         format!("Hash={HEX};Subject=\"a\"b,Hash={zeros}"),
         format!("Hash={HEX};Subject=\"a\"\u{123},Hash={zeros}"),
+        // An open quote that one in the certificate's names closes.
+        format!("Hash={HEX};X=\",By=b;Hash={zeros};URI=a\""),
+        format!("Hash={HEX};X=\"\\\",By=b;Hash={zeros};URI=a\""),
     ] {
         assert_eq!(appended.read(&text), Err(CertificateError::Malformed), "{text}");
     }

@@ -34,6 +34,12 @@ fuzz_target!(|text: &str| {
                 .expect("a certificate");
             assert!(read.thumbprint == shown.thumbprint, "{provider} and {other}");
         }
+        // Two headers that a proxy has merged: the client's comes first, and must not count.
+        for merged in [format!("{text}, {again}"), format!("{text}, (null)"), format!("{text}, -")]
+        {
+            let merged = CertificateHeader::new(provider).read(&merged);
+            assert!(merged.is_err(), "{provider}: {text:?}");
+        }
         // Whoever looks inside may refuse, and that is all.
         let _ = CertificateRules::new().examine(&shown, UnixTime::from_secs(1_800_000_000));
     }
