@@ -26,7 +26,7 @@ pub(crate) async fn serve(
     raise_open_files();
     let server = Server::start(config).await?;
     for address in server.addresses() {
-        tracing::info!(%address, "listening for edges: /auth/POLICY, /ext_authz/POLICY/");
+        tracing::info!(%address, "listening for edges: /auth/POLICY, /ext_authz/POLICY/, gRPC ext_authz");
     }
     let admin = server.admin();
     tracing::info!(address = %admin, "listening for /healthz, /readyz, /metrics, /version");

@@ -340,6 +340,23 @@ fn an_unreadable_file_says_so() {
 }
 
 #[test]
+fn metadata_are_names_and_claims() {
+    let text = format!(
+        "{MINIMAL}[policy.default.metadata]\nuser = \"sub\"\nroles = \"realm_access.roles\""
+    );
+    let config = Config::parse(&text, "test").unwrap();
+    let names: Vec<_> = config.rules.policies[0].metadata.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["roles", "user"]);
+    let said = errors(&format!("{MINIMAL}[policy.default.metadata]\nuser = \"\"")).to_string();
+    assert!(
+        said.contains("policy.default.metadata.user") && said.contains("user = \"sub\""),
+        "{said}"
+    );
+    let said = errors(&format!("{MINIMAL}[policy.default]\nmetadata = 1")).to_string();
+    assert!(said.contains("policy.default.metadata"), "{said}");
+}
+
+#[test]
 fn the_reference_configuration_is_good_and_names_every_key() {
     let text = include_str!("../deploy/vidimus.toml");
     Config::parse(text, "deploy/vidimus.toml").unwrap_or_else(|errors| panic!("{errors}"));

@@ -7,6 +7,8 @@
     reason = "a test says what broke"
 )]
 
+#[path = "support/envoy.rs"]
+mod envoy;
 mod support;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,11 +18,12 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use support::*;
 use vidimus::check::*;
-use vidimus::edge::EdgeSettings;
 use vidimus::edge::certificate::{CertificateHeader, Provider};
+use vidimus::edge::ext_authz_grpc::{self, Question};
 use vidimus::edge::forwarded::{Peer, TrustedProxies};
 use vidimus::edge::http::HttpEdge;
 use vidimus::edge::x509::CertificateRules;
+use vidimus::edge::{Edge, EdgeSettings};
 use vidimus::gate::Refresh;
 
 /// A way to provoke a denial.
@@ -52,7 +55,7 @@ fn provoke(denial: Denial, world: &World) -> Case {
     let mut case = Case::new("default", Vec::new());
     case.headers = match denial {
         Denial::NoCredential => vec![],
-        Denial::CredentialMalformed => vec!["Bearer a,b".into()],
+        Denial::CredentialMalformed => vec!["Bearer a b".into()],
         Denial::CredentialRepeated => {
             let token = format!("Bearer {}", world.token(json!({})));
             vec![token.clone(), token]
@@ -146,50 +149,62 @@ fn provoke(denial: Denial, world: &World) -> Case {
 /// What an edge made of a question.
 type Answered = (Decision, Response<Full<Bytes>>);
 
-/// Where each edge is asked. Exhaustive: a new edge needs its row here.
-fn path(edge: HttpEdge, policy: &str) -> String {
-    match edge {
-        HttpEdge::AuthRequest => format!("/auth/{policy}"),
-        HttpEdge::ExtAuthz => format!("/ext_authz/{policy}//orders/7?x=/auth/admin"),
-    }
-}
-
-/// What becomes of a refusal's status there.
-fn status(edge: HttpEdge, status: u16) -> u16 {
+/// What becomes of a refusal's status there. Exhaustive: a new edge needs its row here.
+fn status(edge: Edge, status: u16) -> u16 {
     match (edge, status) {
         // nginx knows 401 and 403; 503 is nobody's fault and stays.
-        (HttpEdge::AuthRequest, 400) => 401,
+        (Edge::Http(HttpEdge::AuthRequest), 400) => 401,
         // Envoy may be told to let requests pass when it gets a 5xx.
-        (HttpEdge::ExtAuthz, 503) => 403,
-        (HttpEdge::AuthRequest | HttpEdge::ExtAuthz, status) => status,
+        (Edge::Http(HttpEdge::ExtAuthz), 503) => 403,
+        (Edge::Http(HttpEdge::AuthRequest | HttpEdge::ExtAuthz) | Edge::ExtAuthzGrpc, status) => {
+            status
+        }
     }
 }
 
-async fn ask(edge: HttpEdge, world: &World, case: &Case) -> Answered {
-    let mut request = Request::builder().uri(path(edge, case.policy));
-    for value in &case.headers {
-        request = request.header(AUTHORIZATION, value);
-    }
-    for value in &case.certificates {
-        request = request.header(Provider::Thumbprint.default_header(), value);
-    }
-    let request = request.body(()).unwrap();
+/// Asks an edge as its proxy does, and takes its answer as that proxy does. Exhaustive.
+async fn ask(edge: Edge, world: &World, case: &Case) -> Answered {
     let settings = EdgeSettings {
         sources: vec!["authorization".parse().unwrap()],
         trusted: TrustedProxies::default(),
         certificate: Some(case.header.clone()),
     };
-    let (found, policy) = HttpEdge::of(request.uri().path()).unwrap();
-    assert_eq!(found, edge);
-    let decision = edge.decide(&world.gate, &settings, &request, case.peer, policy).await;
-    let answer = edge.answer(&decision);
-    (decision, answer)
+    let certificate = Provider::Thumbprint.default_header();
+    let certificates = case.certificates.iter().map(|value| (certificate.as_str(), &**value));
+    let credentials = case.headers.iter().map(|value| (AUTHORIZATION.as_str(), &**value));
+    let headers: Vec<_> = credentials.chain(certificates).collect();
+    match edge {
+        Edge::Http(edge) => {
+            let path = match edge {
+                HttpEdge::AuthRequest => format!("/auth/{}", case.policy),
+                HttpEdge::ExtAuthz => format!("/ext_authz/{}//orders?x=/auth/admin", case.policy),
+            };
+            let mut request = Request::builder().uri(path);
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let request = request.body(()).unwrap();
+            let (found, policy) = HttpEdge::of(request.uri().path()).unwrap();
+            assert_eq!(found, edge);
+            let decision = edge.decide(&world.gate, &settings, &request, case.peer, policy).await;
+            let answer = edge.answer(&decision);
+            (decision, answer)
+        }
+        Edge::ExtAuthzGrpc => {
+            let question = envoy::question(case.policy, &headers);
+            let question = Question::read(&question).unwrap();
+            let decision =
+                ext_authz_grpc::decide(&world.gate, &settings, &question, case.peer, |_, _| {});
+            let decision = decision.await;
+            let answer = envoy::answer(&ext_authz_grpc::answer(&decision));
+            (decision, answer)
+        }
+    }
 }
 
 #[tokio::test]
 async fn every_denial_leaves_every_edge_as_the_contract_says() {
-    for (edge, denial) in HttpEdge::ALL.into_iter().flat_map(|edge| Denial::ALL.map(|d| (edge, d)))
-    {
+    for (edge, denial) in Edge::ALL.into_iter().flat_map(|edge| Denial::ALL.map(|d| (edge, d))) {
         let world = World::introspecting(|rules| {
             rules.policies.iter_mut().for_each(|policy| policy.introspect_realm = None);
             let mut asking = Policy::new("asking", vec![0]);
@@ -209,8 +224,9 @@ async fn every_denial_leaves_every_edge_as_the_contract_says() {
         let expected = status(edge, row.status);
         assert_eq!(answer.status(), expected, "{denial:?}");
         let known: &[u16] = match edge {
-            HttpEdge::AuthRequest => &[401, 403, 503],
-            HttpEdge::ExtAuthz => &[400, 401, 403],
+            Edge::Http(HttpEdge::AuthRequest) => &[401, 403, 503],
+            Edge::Http(HttpEdge::ExtAuthz) => &[400, 401, 403],
+            Edge::ExtAuthzGrpc => &[400, 401, 403, 503],
         };
         assert!(known.contains(&expected), "{denial:?}");
         assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
@@ -271,7 +287,7 @@ async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
         ),
     ];
     for (edge, (change, expected)) in
-        HttpEdge::ALL.into_iter().flat_map(|edge| cases.iter().map(move |case| (edge, case)))
+        Edge::ALL.into_iter().flat_map(|edge| cases.iter().map(move |case| (edge, case)))
     {
         let headers = vec![format!("Bearer {}", world.token(change.clone()))];
         let case = Case::new("default", headers);
@@ -279,12 +295,14 @@ async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
         assert_eq!(answer.status(), 200, "{change}");
         let named = Policy::DEFAULT_HEADERS.iter().zip(expected);
         let empty = named.clone().filter(|(_, value)| value.is_empty()).map(|((name, _), _)| *name);
-        let empty = empty.collect::<Vec<_>>().join(",");
+        let alias = |name: &str| name.to_lowercase().replace('-', "_");
+        let aliases = Policy::DEFAULT_HEADERS.map(|(name, _)| alias(name));
+        let empty = empty.map(str::to_lowercase).chain(aliases).collect::<Vec<_>>().join(",");
         let removed = answer.headers().get("x-envoy-auth-headers-to-remove");
         let removed = removed.map_or("", |names| names.to_str().unwrap());
         match edge {
-            HttpEdge::AuthRequest => assert_eq!(removed, ""),
-            HttpEdge::ExtAuthz => assert_eq!(removed, empty),
+            Edge::Http(HttpEdge::AuthRequest) => assert_eq!(removed, ""),
+            Edge::Http(HttpEdge::ExtAuthz) | Edge::ExtAuthzGrpc => assert_eq!(removed, empty),
         }
         for ((name, _), expected) in named {
             let values: Vec<_> = answer.headers().get_all(*name).iter().collect();
@@ -314,7 +332,7 @@ async fn no_refusal_ever_echoes_what_the_caller_sent() {
         ),
     ] {
         let case = Case::new(policy, headers);
-        let (decision, answer) = ask(HttpEdge::AuthRequest, &world, &case).await;
+        let (decision, answer) = ask(Edge::Http(HttpEdge::AuthRequest), &world, &case).await;
         assert_ne!(answer.status(), 200);
         let said = format!("{:?} {:?}", decision, answer.headers());
         let body = answer.into_body().collect().await.unwrap().to_bytes();

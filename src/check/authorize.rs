@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::introspection::wants_introspection;
 use super::{
-    Bound, Claims, ClientCertificate, Denial, OwnedToken, Policy, RawToken, RealmRules, Realms,
-    Thumbprint, TokenForm, UnixTime, Verified,
+    Bound, Claims, ClientCertificate, Denial, JsonRef, OwnedToken, Policy, RawToken, RealmRules,
+    Realms, Thumbprint, TokenForm, UnixTime, Verified,
 };
 
 /// Permission for one request. Made only by [`authorize()`].
@@ -71,6 +71,14 @@ impl Grant {
             self.policy.headers.iter().map(|(name, path)| (&**name, path.value(self.claims())));
         let jwt = || self.jwt().map_or(String::new(), |jwt| jwt.expose().to_owned());
         claims.chain(self.policy.forward_jwt.iter().map(move |name| (&**name, jwt())))
+    }
+}
+
+impl Grant {
+    /// The claims of the policy's `metadata` that the token has, as they are.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, JsonRef<'_>)> {
+        let all = self.policy.metadata.iter();
+        all.filter_map(|(name, path)| Some((&**name, path.find(self.claims())?)))
     }
 }
 

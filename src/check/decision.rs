@@ -14,6 +14,16 @@ pub enum Decision {
     Deny(Refusal),
 }
 
+impl Decision {
+    /// `reason` in metrics and logs: `ok`, or the denial's label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "ok",
+            Self::Deny(refusal) => refusal.denial.answer().label,
+        }
+    }
+}
+
 /// A denial, and under which policy and realm it fell, as far as those were known.
 #[derive(Clone, Debug)]
 pub struct Refusal {

@@ -22,15 +22,20 @@ impl ClaimPath {
         Self(path.into())
     }
 
+    /// The claim as it is, if the token has it.
+    pub(super) fn find<'a>(&self, claims: &'a Claims) -> Option<JsonRef<'a>> {
+        find(claims.all(), &self.0)
+    }
+
     /// Whether the token has the claim at all.
     pub(super) fn is_in(&self, claims: &Claims) -> bool {
-        find(claims.all(), &self.0).is_some()
+        self.find(claims).is_some()
     }
 
     /// The value for a header; empty when the claim is missing, `null` or an empty list.
     pub fn value(&self, claims: &Claims) -> String {
         let mut text = String::new();
-        let Some(value) = find(claims.all(), &self.0) else { return text };
+        let Some(value) = self.find(claims) else { return text };
         match value.items() {
             None => encode(&mut text, &plain(value), false),
             Some(items) => {

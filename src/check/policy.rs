@@ -20,6 +20,9 @@ pub struct Policy {
     pub binding: BindingRule,
     /// Header names and the claims that fill them, on every allowed request.
     pub headers: Vec<(Box<str>, ClaimPath)>,
+    /// Names, and the claims whose values an edge may hand to its proxy under them as they are: Envoy's
+    /// dynamic metadata, by gRPC. Default none.
+    pub metadata: Vec<(Box<str>, ClaimPath)>,
     /// The place of the realm that is asked about opaque tokens. Default: none, so they are refused.
     /// Counts only if the policy accepts that realm and its rules have `use_for.opaque`.
     pub introspect_realm: Option<usize>,
@@ -104,6 +107,7 @@ impl Policy {
             roles: Vec::new(),
             binding: BindingRule::default(),
             headers: headers.into(),
+            metadata: Vec::new(),
             introspect_realm: None,
             forward_jwt: None,
         }
@@ -134,7 +138,7 @@ impl Policy {
     pub(super) fn is_satisfied(&self, claims: &Claims) -> bool {
         self.check_rights(claims).is_ok()
             && self.forward_jwt.is_none()
-            && self.headers.iter().all(|(_, claim)| claim.is_in(claims))
+            && self.headers.iter().chain(&self.metadata).all(|(_, claim)| claim.is_in(claims))
     }
 
     /// Rule 6: audience, scopes, roles.

@@ -80,6 +80,7 @@ pub(super) fn read(
     } else {
         section.section("headers", errors);
     }
+    policy.metadata = metadata(section.section("metadata", errors), errors);
     if let Some(at) = section.text("forward_jwt", errors) {
         let taken = |name: &HeaderName| {
             policy.headers.iter().find(|(other, _)| alias(other) == alias(name.as_str()))
@@ -199,6 +200,19 @@ fn headers(section: Section<'_>, errors: &mut Errors) -> Vec<(Box<str>, ClaimPat
         headers.push((name.value.into(), ClaimPath::new(&claim)));
     }
     headers
+}
+
+/// `[policy.NAME.metadata]`: names and the claims that fill them.
+fn metadata(section: Section<'_>, errors: &mut Errors) -> Vec<(Box<str>, ClaimPath)> {
+    let mut metadata = Vec::new();
+    for (name, claim) in section.named_texts(errors) {
+        if name.value.is_empty() || claim.is_empty() {
+            let allowed = "a name and the name of a claim, such as user = \"sub\"";
+            errors.push(name.error(format_args!("{:?} = {claim:?}", name.value), allowed));
+        }
+        metadata.push((name.value.into(), ClaimPath::new(&claim)));
+    }
+    metadata
 }
 
 /// Many servers read X_User or X.User as X-User: two such headers would be one.

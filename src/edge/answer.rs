@@ -1,5 +1,7 @@
 //! From a decision to an HTTP answer.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -7,13 +9,13 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use crate::check::{Grant, Refusal};
+use crate::check::{Grant, Policy, Refusal};
 
 /// What every edge over HTTP answers with.
 pub type HttpAnswer = Response<Full<Bytes>>;
 
 /// After so many seconds it is worth asking again when nothing could be decided.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+const RETRY_SECONDS: &str = "5";
 
 /// 200 and every identity header of the policy, empty where the claim is missing: the edge then
 /// overwrites what the client sent under that name.
@@ -38,31 +40,66 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
     answer
 }
 
-/// The refusal's own status, `WWW-Authenticate` (RFC 6750 §3) and the same as JSON.
-pub fn deny(refusal: &Refusal) -> HttpAnswer {
+/// The other spellings under which a service may take an identity header from the client: many read
+/// `X_User` as `X-User`, and an edge overwrites the one with hyphens alone.
+pub(super) fn aliases(policy: &Policy) -> impl Iterator<Item = String> {
+    let names = policy.headers.iter().map(|(name, _)| name).chain(&policy.forward_jwt);
+    names.filter(|name| name.contains('-')).map(|name| name.replace('-', "_").to_ascii_lowercase())
+}
+
+/// A refusal as any edge sends it, before that edge's own habits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its status.
+    pub status: StatusCode,
+    /// `WWW-Authenticate` (RFC 6750 §3), `Retry-After`, and those of the body.
+    pub headers: Vec<(HeaderName, Cow<'static, str>)>,
+    /// The same as JSON.
+    pub body: String,
+}
+
+/// The refusal's own status, `WWW-Authenticate` and the same as JSON.
+pub fn refused(refusal: &Refusal) -> Refused {
     let row = refusal.denial.answer();
     let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::FORBIDDEN);
-    let mut answer = plain(status, row.error.unwrap_or(""), row.description);
-    let headers = answer.headers_mut();
-    let challenge =
-        refusal.challenge().map(|challenge| HeaderValue::try_from(challenge.to_string()));
-    if let Some(Ok(challenge)) = challenge {
-        headers.insert(WWW_AUTHENTICATE, challenge);
+    let mut refused = described(status, row.error.unwrap_or(""), row.description);
+    if let Some(challenge) = refusal.challenge() {
+        refused.headers.push((WWW_AUTHENTICATE, challenge.to_string().into()));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        refused.headers.push((RETRY_AFTER, RETRY_SECONDS.into()));
     }
-    answer
+    refused
+}
+
+fn described(status: StatusCode, error: &str, description: &str) -> Refused {
+    let error = if error.is_empty() { String::new() } else { format!("\"error\":\"{error}\",") };
+    let body = format!("{{{error}\"error_description\":\"{description}\"}}\n");
+    let headers =
+        vec![(CONTENT_TYPE, "application/json".into()), (CACHE_CONTROL, "no-store".into())];
+    Refused { status, headers, body }
+}
+
+impl From<Refused> for HttpAnswer {
+    fn from(refused: Refused) -> Self {
+        let mut answer = Response::new(Full::new(Bytes::from(refused.body)));
+        *answer.status_mut() = refused.status;
+        for (name, value) in refused.headers {
+            // Every text in it is our own, and fit for a header.
+            if let Ok(value) = HeaderValue::try_from(&*value) {
+                answer.headers_mut().insert(name, value);
+            }
+        }
+        answer
+    }
+}
+
+/// The refusal over HTTP.
+pub fn deny(refusal: &Refusal) -> HttpAnswer {
+    refused(refusal).into()
 }
 
 /// A refusal that is none of a token's: no such address, for instance. Both texts are our own.
 pub fn plain(status: StatusCode, error: &str, description: &str) -> HttpAnswer {
-    let error = if error.is_empty() { String::new() } else { format!("\"error\":\"{error}\",") };
-    let body = format!("{{{error}\"error_description\":\"{description}\"}}\n");
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    described(status, error, description).into()
 }

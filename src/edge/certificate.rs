@@ -184,20 +184,47 @@ pub struct Forwarded<'a> {
     headers: &'a HeaderMap,
     peer: Peer,
     settings: &'a EdgeSettings,
+    /// What the proxy says of the connection itself, outside of any header.
+    connection: &'a str,
     shown: OnceLock<Result<Option<Shown>, CertificateError>>,
 }
 
 impl<'a> Forwarded<'a> {
     /// By a request's headers, who sent it, and where to look and whom to believe. Nothing is read yet.
     pub fn new(headers: &'a HeaderMap, peer: Peer, settings: &'a EdgeSettings) -> Self {
-        Self { headers, peer, settings, shown: OnceLock::new() }
+        Self { headers, peer, settings, connection: "", shown: OnceLock::new() }
+    }
+
+    /// The same, from Envoy by gRPC, which may tell the certificate of the client's connection in the
+    /// question itself (`include_peer_certificate`; PEM, percent-encoded). It counts for the provider
+    /// `envoy`. If there is a header too, both must name one certificate.
+    #[must_use]
+    pub fn with_connection(mut self, certificate: &'a str) -> Self {
+        self.connection = certificate;
+        self
+    }
+
+    fn find(&self) -> Result<Option<Shown>, CertificateError> {
+        let EdgeSettings { certificate, trusted, .. } = self.settings;
+        let Some(header) = certificate else { return Ok(None) };
+        let by_header = header.find(self.headers, self.peer, trusted)?;
+        if header.provider != Provider::Envoy || self.connection.is_empty() {
+            return Ok(by_header);
+        }
+        if !trusted.contains(self.peer) {
+            return Err(CertificateError::Untrusted);
+        }
+        let of_connection = read(Provider::Nginx, self.connection)?;
+        match (&of_connection, &by_header) {
+            (Some(one), Some(other)) if one.thumbprint != other.thumbprint => {
+                Err(CertificateError::Repeated)
+            }
+            _ => Ok(of_connection.or(by_header)),
+        }
     }
 
     fn shown(&self) -> Result<Option<&Shown>, CertificateError> {
-        let shown = self.shown.get_or_init(|| match &self.settings.certificate {
-            None => Ok(None),
-            Some(header) => header.find(self.headers, self.peer, &self.settings.trusted),
-        });
+        let shown = self.shown.get_or_init(|| self.find());
         shown.as_ref().map(Option::as_ref).map_err(|error| *error)
     }
 
@@ -232,7 +259,8 @@ impl<'a> Forwarded<'a> {
                  whoever sent it"
             ),
             None => format!(
-                "the header {name} came twice, or holds several: the proxy must overwrite the client's copy"
+                "the header {name} came twice, holds several, or is not the certificate of the connection: the \
+                 proxy must overwrite the client's copy"
             ),
         }
     }

@@ -6,7 +6,7 @@
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 
-use super::answer::{HttpAnswer, allow, deny};
+use super::answer::{HttpAnswer, aliases, allow, deny};
 use super::forwarded::Original;
 use crate::check::Decision;
 
@@ -31,17 +31,19 @@ fn split(path: &str) -> Option<(&str, &str)> {
 
 /// The answer. Envoy takes every 5xx for "nobody can be asked", and lets the request pass if
 /// `failure_mode_allow` is set: what cannot be decided is 403 here, with a body and a `Retry-After`
-/// that say so. Identity headers without a value are removed from the request.
+/// that say so. Identity headers without a value, and the client's under other spellings, are removed from
+/// the request.
 pub fn answer(decision: &Decision) -> HttpAnswer {
     let grant = match decision {
         Decision::Allow(grant) => grant,
         Decision::Deny(refusal) => return never_5xx(deny(refusal)),
     };
     let mut answer = never_5xx(allow(grant));
-    let empty = grant.identity().filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
-    let empty = empty.collect::<Vec<_>>().join(",");
-    if let (false, Ok(empty)) = (empty.is_empty(), HeaderValue::try_from(empty)) {
-        answer.headers_mut().insert(REMOVE, empty);
+    let empty = answer.headers().iter().filter(|(_, value)| value.is_empty());
+    let empty = empty.map(|(name, _)| name.to_string());
+    let remove = empty.chain(aliases(grant.policy())).collect::<Vec<_>>().join(",");
+    if let (false, Ok(remove)) = (remove.is_empty(), HeaderValue::try_from(remove)) {
+        answer.headers_mut().insert(REMOVE, remove);
     }
     answer
 }

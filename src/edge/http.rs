@@ -55,10 +55,7 @@ impl HttpEdge {
         let certificate = Forwarded::new(request.headers(), peer, settings);
         let decision = gate.check(&Facts { policy, credential, certificate: &certificate }).await;
         if tracing::enabled!(tracing::Level::DEBUG) {
-            let reason = match &decision {
-                Decision::Allow(_) => "ok",
-                Decision::Deny(refusal) => refusal.denial.answer().label,
-            };
+            let reason = decision.label();
             let Original { method, path } = match self {
                 Self::AuthRequest => Original::read(request.headers(), peer, &settings.trusted),
                 Self::ExtAuthz => ext_authz_http::original(request),

@@ -6,6 +6,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`auth_request`]: nginx, Traefik, Caddy | `/auth`, `/auth/{policy}` | path | `[token] sources` | 401, 403, 503 |
 //! | [`ext_authz_http`]: Envoy | `/ext_authz/{policy}` and the client's path | path | `[token] sources` | 400, 401, 403 |
+//! | [`ext_authz_grpc`]: Envoy | `envoy.service.auth.v3.Authorization/Check` | context extension `policy` | the same, of the headers in the question | 400, 401, 403, 503 in a `DeniedHttpResponse` |
 //!
 //! What a proxy says about its client is read only from trusted peers: the original request in
 //! [`forwarded`], its certificate in [`certificate`].
@@ -14,9 +15,11 @@ pub mod answer;
 pub mod auth_request;
 pub mod certificate;
 pub mod credential;
+pub mod ext_authz_grpc;
 pub mod ext_authz_http;
 pub mod forwarded;
 pub mod http;
+mod protobuf;
 mod spelling;
 pub mod x509;
 mod xfcc;
@@ -24,6 +27,30 @@ mod xfcc;
 use certificate::CertificateHeader;
 use credential::Source;
 use forwarded::TrustedProxies;
+use http::HttpEdge;
+
+/// Every edge: where questions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// By a plain HTTP request.
+    Http(HttpEdge),
+    /// [`ext_authz_grpc`]: Envoy.
+    ExtAuthzGrpc,
+}
+
+impl Edge {
+    /// All of them.
+    pub const ALL: [Self; 3] =
+        [Self::Http(HttpEdge::AuthRequest), Self::Http(HttpEdge::ExtAuthz), Self::ExtAuthzGrpc];
+
+    /// `edge` in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http(edge) => edge.name(),
+            Self::ExtAuthzGrpc => "ext_authz_grpc",
+        }
+    }
+}
 
 /// Settings that all edges share; changed by a reload.
 #[derive(Clone, Debug, Default)]

@@ -12,8 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, Version};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -51,14 +50,15 @@ impl Default for Bounds {
 }
 
 /// Serves one connection until it ends, `drain` says so, or its time is over.
-pub(super) async fn serve<S, F>(
+pub(super) async fn serve<S, F, B>(
     stream: Stream,
     bounds: Bounds,
     drain: watch::Receiver<bool>,
     service: S,
 ) where
     S: Fn(Request<Incoming>) -> F + Send + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     match stream {
         Stream::Tcp(stream) => serve_io(TokioIo::new(stream), bounds, drain, service).await,
@@ -66,11 +66,14 @@ pub(super) async fn serve<S, F>(
     }
 }
 
-async fn serve_io<IO, S, F>(io: IO, bounds: Bounds, mut drain: watch::Receiver<bool>, service: S)
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn serve_io<IO, S, F, B>(io: IO, bounds: Bounds, mut drain: watch::Receiver<bool>, service: S)
 where
     IO: Read + Write + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let activity = Arc::new(Activity::default());
     activity.in_header.store(true, Relaxed); // who connects has something to say

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod connection;
+mod grpc;
 mod keepalive;
 mod limit;
 pub mod listener;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use http_body_util::Either;
+use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Config, ListenAddr, ServerSettings};
 use crate::edge::EdgeSettings;
+use crate::edge::certificate::Forwarded;
 use crate::edge::forwarded::Peer;
 use crate::edge::http::{HttpEdge, not_found};
 use crate::gate::{Gate, Live, SystemClock};
@@ -57,6 +59,7 @@ struct App {
     settings: ArcSwap<EdgeSettings>,
     metrics: Arc<Metrics>,
     remarks: Remarks,
+    draining: watch::Receiver<bool>,
 }
 
 /// Why a sidecar could not start, or not take over a configuration.
@@ -141,7 +144,13 @@ impl Server {
         let admin = admin.start(admin_listener).map_err(failed)?;
 
         let settings = ArcSwap::from_pointee(config.edge);
-        let app = Arc::new(App { gate, settings, metrics, remarks: Remarks::default() });
+        let app = Arc::new(App {
+            gate,
+            settings,
+            metrics,
+            remarks: Remarks::default(),
+            draining: draining.clone(),
+        });
         let slots = Arc::new(Semaphore::new(bounds.connections));
         let addresses = listeners.iter().map(Listener::address).collect();
         let accept = |listener| {
@@ -336,16 +345,21 @@ impl Drop for Open {
 }
 
 /// Which edge an address belongs to.
-async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<grpc::Body> {
+    // HTTP comes first: an error of gRPC has the status 200, which lets a request pass there.
     let Some((edge, policy)) = HttpEdge::of(request.uri().path()) else {
-        return not_found();
+        return match grpc::is_grpc(&request) {
+            true => grpc::answer(app, request, peer).await,
+            false => not_found().map(Either::Left),
+        };
     };
     let began = Instant::now();
     let settings = app.settings.load_full();
     let decision = edge.decide(&app.gate, &settings, &request, peer, policy).await;
     app.metrics.decided(edge.name(), &decision, began.elapsed());
-    app.remarks.on(&decision, request.headers(), peer, &settings, app.gate.live().now());
-    edge.answer(&decision)
+    let certificate = Forwarded::new(request.headers(), peer, &settings);
+    app.remarks.on(&decision, &certificate, peer, || app.gate.live().now());
+    edge.answer(&decision).map(Either::Left)
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

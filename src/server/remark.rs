@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use crate::check::{Decision, Denial, UnixTime};
-use crate::edge::EdgeSettings;
 use crate::edge::certificate::Forwarded;
 use crate::edge::forwarded::Peer;
 use crate::telemetry::Seldom;
@@ -35,13 +32,11 @@ impl Remarks {
     pub(super) fn on(
         &self,
         decision: &Decision,
-        headers: &HeaderMap,
+        certificate: &Forwarded<'_>,
         peer: Peer,
-        settings: &EdgeSettings,
-        now: UnixTime,
+        now: impl FnOnce() -> UnixTime,
     ) {
         let Decision::Deny(refusal) = decision else { return };
-        let certificate = Forwarded::new(headers, peer, settings);
         match refusal.denial {
             Denial::CertificateUntrusted if self.untrusted.now() => tracing::warn!(
                 %peer,
@@ -60,7 +55,7 @@ impl Remarks {
                 tracing::warn!(%peer, "a client certificate does not count: {why}");
             }
             Denial::CertificateUnacceptable if self.unacceptable.now() => {
-                if let Some(why) = certificate.why_unacceptable(now) {
+                if let Some(why) = certificate.why_unacceptable(now()) {
                     tracing::warn!(%peer, "a client certificate is not accepted: {why}");
                 }
             }
