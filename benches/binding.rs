@@ -7,8 +7,9 @@
 
 #![allow(clippy::expect_used, reason = "a bench that cannot start should say so and stop")]
 
+mod support;
+
 use std::hint::black_box;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
+use support::{NoSource, ready};
 use vidimus::check::*;
 use vidimus::demo::key::SigningKey;
 use vidimus::demo::samples;
@@ -26,7 +28,7 @@ use vidimus::edge::credential::Source::Authorization;
 use vidimus::edge::forwarded::Peer;
 use vidimus::edge::http::HttpEdge;
 use vidimus::edge::x509::CertificateRules;
-use vidimus::gate::{Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
+use vidimus::gate::{Gate, Live, ManualClock, Rules};
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://id.example.com/realms/shop";
@@ -35,28 +37,6 @@ const TIMES: u32 = 1000;
 
 /// What SHA-256 of the certificate takes, in microseconds, on the machine for which the bounds hold.
 const SHA256: f64 = 0.55;
-
-struct NoSource;
-
-impl Source for NoSource {
-    fn refresh(
-        &self,
-        _: &str,
-        _: &str,
-        _: bool,
-    ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
-        Box::pin(std::future::ready(Refresh::Done))
-    }
-
-    fn introspect(
-        &self,
-        _: &str,
-        _: OwnedToken,
-        _: bool,
-    ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
-        Box::pin(std::future::ready(Err(NoReply)))
-    }
-}
 
 struct Row {
     case: &'static str,
@@ -221,12 +201,4 @@ fn escaped(pem: &str) -> String {
         false => format!("%{byte:02X}"),
     };
     pem.bytes().map(one).collect()
-}
-
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut context) {
-        std::task::Poll::Ready(value) => value,
-        std::task::Poll::Pending => unreachable!("no key is missing here"),
-    }
 }

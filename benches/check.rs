@@ -6,8 +6,9 @@
 #![allow(missing_docs, reason = "criterion's macro makes an undocumented function")]
 #![allow(clippy::expect_used, reason = "a bench that cannot start should say so and stop")]
 
+mod support;
+
 use std::hint::black_box;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -15,38 +16,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::Request;
 use serde_json::{Value, json};
+use support::{NoSource, ready};
 use vidimus::check::*;
 use vidimus::demo::key::SigningKey;
 use vidimus::demo::samples;
 use vidimus::edge::EdgeSettings;
 use vidimus::edge::forwarded::Peer;
 use vidimus::edge::http::HttpEdge;
-use vidimus::gate::{Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
+use vidimus::gate::{Gate, Live, ManualClock, Rules};
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://id.example.com/realms/shop";
-
-struct NoSource;
-
-impl Source for NoSource {
-    fn refresh(
-        &self,
-        _: &str,
-        _: &str,
-        _: bool,
-    ) -> Pin<Box<dyn Future<Output = Refresh> + Send + '_>> {
-        Box::pin(std::future::ready(Refresh::Done))
-    }
-
-    fn introspect(
-        &self,
-        _: &str,
-        _: OwnedToken,
-        _: bool,
-    ) -> Pin<Box<dyn Future<Output = Result<Reply, NoReply>> + Send + '_>> {
-        Box::pin(std::future::ready(Err(NoReply)))
-    }
-}
 
 fn key(algorithm: Algorithm) -> SigningKey {
     SigningKey::generate(algorithm.name(), algorithm).unwrap_or_else(|_| {
@@ -77,14 +57,6 @@ fn key_set(keys: &[SigningKey]) -> KeySet {
 fn jwks(keys: &[SigningKey]) -> Vec<u8> {
     let keys: Vec<Value> = keys.iter().map(SigningKey::jwk).collect();
     json!({ "keys": keys }).to_string().into_bytes()
-}
-
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut context) {
-        std::task::Poll::Ready(value) => value,
-        std::task::Poll::Pending => unreachable!("no key is missing here"),
-    }
 }
 
 fn benches(criterion: &mut Criterion) {

@@ -191,12 +191,12 @@ async fn ask(edge: Edge, world: &World, case: &Case) -> Answered {
             (decision, answer)
         }
         Edge::ExtAuthzGrpc => {
-            let question = envoy::question(case.policy, &headers);
-            let question = Question::read(&question).unwrap();
-            let decision =
-                ext_authz_grpc::decide(&world.gate, &settings, &question, case.peer, |_, _| {});
+            let message = Bytes::from(envoy::question(case.policy, &headers));
+            let question = Question::read(&message).unwrap();
+            let (gate, peer) = (&world.gate, case.peer);
+            let decision = ext_authz_grpc::decide(gate, &settings, &question, peer, |_, _| {});
             let decision = decision.await;
-            let answer = envoy::answer(&ext_authz_grpc::answer(&decision));
+            let answer = envoy::answer(&ext_authz_grpc::answer(&decision, &[]));
             (decision, answer)
         }
     }

@@ -66,6 +66,7 @@ fn plain(value: JsonRef<'_>) -> Cow<'_, str> {
 }
 
 fn encode(out: &mut String, text: &str, in_list: bool) {
+    out.reserve(text.len()); // mostly nothing is encoded
     let last = text.len().saturating_sub(1);
     for (position, byte) in text.bytes().enumerate() {
         let plain = match byte {

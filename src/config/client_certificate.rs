@@ -54,8 +54,7 @@ pub(super) fn read(
         Some(name) => CertificateHeader { name, ..header },
         None => header,
     };
-    let same =
-        |source: &Source| matches!(source, Source::Header(name) if is_alias(name, &header.name));
+    let same = |source: &Source| matches!(source, Source::Header(name) if is_alias(name.as_str(), &header.name));
     if sources.iter().any(same) {
         let found = format!("the header {}, where a token may stand (token.sources)", header.name);
         errors.push(place.error(found, "another header"));

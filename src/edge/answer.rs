@@ -40,11 +40,16 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
     answer
 }
 
-/// The other spellings under which a service may take an identity header from the client: many read
-/// `X_User` as `X-User`, and an edge overwrites the one with hyphens alone.
-pub(super) fn aliases(policy: &Policy) -> impl Iterator<Item = String> {
+/// The names whose other spellings a service may take for an identity header of ours: many read `X_User` as
+/// `X-User`, and an edge overwrites the one with hyphens alone.
+pub(super) fn aliased(policy: &Policy) -> impl Iterator<Item = &str> {
     let names = policy.headers.iter().map(|(name, _)| name).chain(&policy.forward_jwt);
-    names.filter(|name| name.contains('-')).map(|name| name.replace('-', "_").to_ascii_lowercase())
+    names.map(|name| &**name).filter(|name| name.contains('-'))
+}
+
+/// A byte of such a name in that other spelling.
+pub(super) fn alias(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
 }
 
 /// A refusal as any edge sends it, before that edge's own habits.

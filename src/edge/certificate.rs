@@ -162,7 +162,7 @@ impl CertificateHeader {
         peer: Peer,
         trusted: &TrustedProxies,
     ) -> Result<Option<Shown>, CertificateError> {
-        let mut copies = headers.iter().filter(|(name, _)| is_alias(name, &self.name));
+        let mut copies = headers.iter().filter(|(name, _)| is_alias(name.as_str(), &self.name));
         let Some((name, value)) = copies.next() else { return Ok(None) };
         if !trusted.contains(peer) {
             return Err(CertificateError::Untrusted);
@@ -253,7 +253,8 @@ impl<'a> Forwarded<'a> {
         let Some(CertificateHeader { name, .. }) = &self.settings.certificate else {
             return String::new();
         };
-        match self.headers.keys().find(|header| *header != name && is_alias(header, name)) {
+        match self.headers.keys().find(|header| *header != name && is_alias(header.as_str(), name))
+        {
             Some(alias) => format!(
                 "the header {alias} came, which many servers take for {name}: the proxy must delete it, \
                  whoever sent it"
@@ -293,10 +294,10 @@ impl ClientCertificate for Forwarded<'_> {
 }
 
 /// Whether many servers would read one for the other.
-pub fn is_alias(name: &HeaderName, configured: &HeaderName) -> bool {
-    let (name, configured) = (name.as_str().as_bytes(), configured.as_str().as_bytes());
-    let dash = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
-    name.len() == configured.len() && name.iter().map(dash).eq(configured.iter().map(dash))
+pub fn is_alias(name: &str, configured: &HeaderName) -> bool {
+    let configured = configured.as_str();
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == configured.len() && name.bytes().map(plain).eq(configured.bytes().map(plain))
 }
 
 /// Reads one value, of any provider but [`Provider::Envoy`].

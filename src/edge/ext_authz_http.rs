@@ -6,7 +6,7 @@
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 
-use super::answer::{HttpAnswer, aliases, allow, deny};
+use super::answer::{HttpAnswer, alias, aliased, allow, deny};
 use super::forwarded::Original;
 use crate::check::Decision;
 
@@ -41,7 +41,9 @@ pub fn answer(decision: &Decision) -> HttpAnswer {
     let mut answer = never_5xx(allow(grant));
     let empty = answer.headers().iter().filter(|(_, value)| value.is_empty());
     let empty = empty.map(|(name, _)| name.to_string());
-    let remove = empty.chain(aliases(grant.policy())).collect::<Vec<_>>().join(",");
+    let aliases =
+        aliased(grant.policy()).map(|name| name.bytes().map(|b| char::from(alias(b))).collect());
+    let remove = empty.chain(aliases).collect::<Vec<String>>().join(",");
     if let (false, Ok(remove)) = (remove.is_empty(), HeaderValue::try_from(remove)) {
         answer.headers_mut().insert(REMOVE, remove);
     }

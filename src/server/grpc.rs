@@ -88,6 +88,7 @@ pub(super) async fn answer(
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE_TEXT: HeaderName = HeaderName::from_static("grpc-message");
 
+/// A message behind room for its length.
 type Told = Result<Vec<u8>, (Code, &'static str)>;
 
 async fn check(app: &App, request: Request<Incoming>, peer: Peer) -> Told {
@@ -101,7 +102,7 @@ async fn check(app: &App, request: Request<Incoming>, peer: Peer) -> Told {
     });
     let decision = decision.await;
     app.metrics.decided(Edge::ExtAuthzGrpc.name(), &decision, began.elapsed());
-    Ok(ext_authz_grpc::answer(&decision))
+    Ok(ext_authz_grpc::answer(&decision, &[0; PREFIX]))
 }
 
 /// Serving from the moment when every realm has had keys until the end begins, as `/readyz` says.
@@ -112,7 +113,7 @@ async fn check_health(app: &App, request: Request<Incoming>) -> Told {
     match service {
         "" | "envoy.service.auth.v3.Authorization" => {
             let serving = app.gate.live().was_ready() && !*app.draining.borrow();
-            Ok(health::answer(serving))
+            Ok([&[0; PREFIX][..], &health::answer(serving)].concat())
         }
         _ => Err((Code::NotFound, "there is no such service")),
     }
@@ -139,13 +140,14 @@ async fn message(request: Request<Incoming>) -> Result<Bytes, (Code, &'static st
 
 const PREFIX: usize = 5;
 
-fn frame(message: Vec<u8>) -> Bytes {
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX); // it is a few headers
-    let mut framed = Vec::with_capacity(PREFIX + message.len());
-    framed.push(0);
-    framed.extend_from_slice(&length.to_be_bytes());
-    framed.extend_from_slice(&message);
-    framed.into()
+/// Writes a message's length before it, where there is room for that.
+fn frame(mut message: Vec<u8>) -> Bytes {
+    let length = message.len().saturating_sub(PREFIX);
+    let length = u32::try_from(length).unwrap_or(u32::MAX); // it is a few headers
+    if let Some(place) = message.get_mut(1..PREFIX) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    message.into()
 }
 
 #[cfg(test)]

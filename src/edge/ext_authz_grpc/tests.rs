@@ -51,7 +51,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn reads_what_generated_code_writes(request in request()) {
-        let bytes = request.encode_to_vec();
+        let bytes = Bytes::from(request.encode_to_vec());
         let read = Question::read(&bytes).unwrap();
         let attributes = request.attributes.unwrap();
         let http = attributes.request.unwrap().http.unwrap();
@@ -82,6 +82,7 @@ proptest! {
         prop_assume!(!bytes.is_empty());
         let place = place.index(bytes.len());
         bytes[place] = byte;
+        let bytes = Bytes::from(bytes);
         // It looks at more fields than we do, so it may refuse more; in what both take they agree.
         if let (Ok(read), Ok(theirs)) = (Question::read(&bytes), CheckRequest::decode(&*bytes)) {
             let attributes = theirs.attributes.unwrap_or_default();
@@ -101,39 +102,53 @@ fn settings(sources: &[&str]) -> EdgeSettings {
     }
 }
 
+/// A question of these headers, and what of them is taken.
+fn taken(raw: &[(&str, &str)], texts: &[(&str, &str)], sources: &[&str]) -> Option<HeaderMap> {
+    let raw = raw.iter().map(|(key, value)| RawHeader {
+        key: (*key).to_owned(),
+        raw_value: value.as_bytes().to_owned(),
+        ..RawHeader::default()
+    });
+    let http = HttpRequest {
+        headers: texts.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        header_map: Some(Raw { headers: raw.collect() }),
+        ..HttpRequest::default()
+    };
+    let request = Request { http: Some(http), ..Request::default() };
+    let attributes = AttributeContext { request: Some(request), ..AttributeContext::default() };
+    let message = Bytes::from(CheckRequest { attributes: Some(attributes) }.encode_to_vec());
+    Question::read(&message).unwrap().headers(&settings(sources))
+}
+
 #[test]
 fn of_the_headers_those_that_are_looked_at_are_taken_raw_if_there_are_any() {
-    let question = Question {
-        headers: vec![("authorization", "Bearer text"), ("cookie", "a=b"), ("x-other", "x")],
-        ..Question::default()
-    };
-    let found = question.headers(&settings(&["authorization"])).unwrap();
-    assert_eq!(found.len(), 1);
-    assert_eq!(found["authorization"], "Bearer text");
-    let found = question.headers(&settings(&["cookie:a"])).unwrap();
-    assert_eq!(found["cookie"], "a=b");
+    let texts = [("authorization", "Bearer text"), ("cookie", "a=b"), ("x-other", "x")];
+    let found = taken(&[], &texts, &["authorization"]).unwrap();
+    assert_eq!(
+        (found.len(), &found["authorization"]),
+        (1, &HeaderValue::from_static("Bearer text"))
+    );
+    assert_eq!(taken(&[], &texts, &["cookie:a"]).unwrap()["cookie"], "a=b");
 
-    let raw_headers = vec![
-        ("authorization", &b"Bearer raw"[..]),
-        ("x-forwarded-client-cert", b"Hash=a,Hash=b"),
-        ("x_forwarded_client_cert", b"Hash=c"),
+    let raw = [
+        ("Authorization", "Bearer raw"),
+        ("x-forwarded-client-cert", "Hash=a,Hash=b"),
+        ("x_forwarded_client_cert", "Hash=c"),
+        (":path", "/"),
     ];
-    let question = Question { raw_headers, ..question };
-    let found = question.headers(&settings(&["authorization"])).unwrap();
+    let found = taken(&raw, &texts, &["authorization"]).unwrap();
     assert_eq!(found["authorization"], "Bearer raw");
     assert_eq!(found["x-forwarded-client-cert"], "Hash=a,Hash=b", "elements, not lines");
     assert_eq!(found["x_forwarded_client_cert"], "Hash=c", "an alias is looked at too");
+    assert_eq!(found.len(), 3);
 }
 
 #[test]
 fn two_credentials_that_envoy_has_joined_are_two() {
     for joined in ["Bearer a,Bearer b", "Bearer a, Bearer a", "Basic eA==,Bearer a", "Bearer a,"] {
-        let question = Question { headers: vec![("authorization", joined)], ..Question::default() };
-        let settings = settings(&["authorization"]);
-        let found = question.headers(&settings).unwrap();
-        let denied = credential::find(&found, &settings.sources).unwrap_err();
+        let found = taken(&[], &[("authorization", joined)], &["authorization"]).unwrap();
+        let denied = credential::find(&found, &settings(&["authorization"]).sources).unwrap_err();
         assert_eq!(denied, Denial::CredentialRepeated, "{joined}");
     }
-    let question = Question { headers: vec![("authorization", "a\nb")], ..Question::default() };
-    assert!(question.headers(&settings(&["authorization"])).is_none(), "no header at all");
+    assert!(taken(&[], &[("authorization", "a\nb")], &["authorization"]).is_none(), "no header");
 }
