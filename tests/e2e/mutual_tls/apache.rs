@@ -23,6 +23,7 @@ pub(crate) const APACHE: Kind = Kind {
         Process { name: "apache2", command: apache, address: EDGE },
     ],
     resumes: true,
+    grpc: false,
 };
 
 fn apache(folder: &Path) -> Command {

@@ -203,7 +203,7 @@ async fn not_vouched_for(scene: &Scene<'_>) {
 
 impl Scene<'_> {
     /// A path below `location` that nobody has asked for yet.
-    fn path(&self, location: &str) -> String {
+    pub(super) fn path(&self, location: &str) -> String {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         format!("{location}{}-{number}", self.edge.kind.name)
     }

@@ -28,6 +28,8 @@ pub(crate) struct Kind {
     pub(crate) processes: &'static [Process],
     /// Whether it lets clients resume TLS sessions.
     pub(crate) resumes: bool,
+    /// Whether it asks by gRPC.
+    pub(crate) grpc: bool,
 }
 
 pub(crate) struct Process {

@@ -17,6 +17,7 @@ pub(crate) const HAPROXY: Kind = Kind {
     folders: FOLDERS,
     processes: &[Process { name: "haproxy", command: as_it_is, address: EDGE }],
     resumes: true,
+    grpc: false,
 };
 
 pub(crate) const HAPROXY_DER: Kind = Kind {
@@ -25,6 +26,7 @@ pub(crate) const HAPROXY_DER: Kind = Kind {
     folders: FOLDERS,
     processes: &[Process { name: "haproxy", command: with_the_other_line, address: EDGE }],
     resumes: true,
+    grpc: false,
 };
 
 fn as_it_is(folder: &Path) -> Command {

@@ -9,6 +9,7 @@ mod client;
 mod edge;
 mod envoy;
 mod forged;
+mod grpc;
 mod guarded;
 mod haproxy;
 mod nginx;
@@ -32,8 +33,15 @@ use client::Client;
 use edge::{Edge, Kind};
 
 /// One after the other: they listen at the same address.
-const EDGES: &[&Kind] =
-    &[&nginx::NGINX, &apache::APACHE, &haproxy::HAPROXY, &haproxy::HAPROXY_DER, &envoy::ENVOY];
+const EDGES: &[&Kind] = &[
+    &nginx::NGINX,
+    &apache::APACHE,
+    &haproxy::HAPROXY,
+    &haproxy::HAPROXY_DER,
+    &envoy::ENVOY,
+    &envoy::ENVOY_BARE,
+    &envoy::ENVOY_HTTP,
+];
 
 /// Every edge, with a sidecar of its own, in a folder below `folder`.
 pub(crate) async fn edges(keycloak: &Keycloak, service: &Service, folder: &Path, table: &Table) {
@@ -61,6 +69,9 @@ pub(crate) async fn edges(keycloak: &Keycloak, service: &Service, folder: &Path,
             Scene { edge: &edge, sidecar, service, certificates, clients, tokens, table, number };
         let wrong = table.wrong();
         cases::all(&scene).await;
+        if kind.grpc {
+            grpc::all(&scene, &configuration).await;
+        }
         guarded::all(&scene).await;
         if table.wrong() > wrong {
             table.judged("so its logs are looked at", "not needed", &edge.logs(), false);
@@ -138,6 +149,8 @@ ca_file = "{}"
 
 [policy.default]
 binding = "if-bound"
+[policy.default.metadata]
+client = "azp"
 
 [policy.admin]
 binding = "mtls"

@@ -15,6 +15,7 @@ pub(crate) const NGINX: Kind = Kind {
     folders: FOLDERS,
     processes: &[Process { name: "nginx", command: nginx, address: EDGE }],
     resumes: true,
+    grpc: false,
 };
 
 /// It looks for certificates beside its configuration, so the file must seem to lie in the folder.
