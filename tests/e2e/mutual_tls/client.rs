@@ -19,6 +19,10 @@ use tokio_rustls::TlsConnector;
 use super::edge::EDGE;
 use crate::caller::Answer;
 
+/// The name in TLS and in `Host`: where it asks for certificates Caddy wants both to be the same.
+const NAME: &str = "localhost";
+const SITE: &str = "localhost:8443";
+
 /// Beyond this something hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -50,7 +54,7 @@ impl Client {
     pub(crate) async fn connect(&self) -> Result<Connection, String> {
         let connecting = async {
             let tcp = TcpStream::connect(EDGE).await.map_err(|error| error.to_string())?;
-            let name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
+            let name = ServerName::try_from(NAME).map_err(|error| error.to_string())?;
             let tls = TlsConnector::from(Arc::clone(&self.0)).connect(name, tcp);
             let tls = tls.await.map_err(|error| error.to_string())?;
             let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -86,7 +90,7 @@ impl Connection {
         token: Option<&str>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let mut request = Request::get(path).header(HOST, EDGE);
+        let mut request = Request::get(path).header(HOST, SITE);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }

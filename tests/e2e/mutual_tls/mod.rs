@@ -4,6 +4,7 @@
 //! The tokens are got once, so every edge but the first also sees tokens that were good elsewhere.
 
 mod apache;
+mod caddy;
 mod cases;
 mod client;
 mod edge;
@@ -41,6 +42,7 @@ const EDGES: &[&Kind] = &[
     &envoy::ENVOY,
     &envoy::ENVOY_BARE,
     &envoy::ENVOY_HTTP,
+    &caddy::CADDY,
 ];
 
 /// Every edge, with a sidecar of its own, in a folder below `folder`.
