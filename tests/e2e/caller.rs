@@ -32,10 +32,17 @@ pub(crate) struct Answer {
 impl Caller {
     /// Asks at `HOST:PORT`.
     pub(crate) fn new(address: &str) -> Self {
-        let client = client_builder(RootCertStore::empty());
-        let client = client.timeout(Duration::from_secs(10)).build();
-        let client = client.expect("an HTTP client");
-        Self { client, base: format!("http://{address}"), asked: Arc::default() }
+        Self::at(format!("http://{address}"), RootCertStore::empty())
+    }
+
+    /// Asks there over https, without a certificate of its own.
+    pub(crate) fn secure(address: &str, trusted: RootCertStore) -> Self {
+        Self::at(format!("https://{address}"), trusted)
+    }
+
+    fn at(base: String, trusted: RootCertStore) -> Self {
+        let client = client_builder(trusted).timeout(Duration::from_secs(10)).build();
+        Self { client: client.expect("an HTTP client"), base, asked: Arc::default() }
     }
 
     /// Where it asks: `http://HOST:PORT`.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::caller::{Load, Tally};
+use crate::caller::{Caller, Load, Tally};
+use crate::mutual_tls::edge::{EDGE, Edge};
+use crate::mutual_tls::envoy::ENVOY;
 use crate::sidecar::Sidecar;
 use crate::table::Table;
 use crate::{COOLDOWN, House, REFRESH, beside, everyday, tokens};
@@ -16,7 +18,8 @@ use crate::{COOLDOWN, House, REFRESH, beside, everyday, tokens};
 const WITHDRAWN_WITHIN: Duration = Duration::from_millis(12_500);
 
 /// A new RS256 key comes, the old one goes. Tokens of the new key pass at once, those of other keys
-/// all the time, and those of the old key until its removal has come round.
+/// all the time, and those of the old key until its removal has come round. Envoy asks the same sidecar
+/// by gRPC meanwhile.
 pub(crate) async fn under_load(house: &House, table: &Table) {
     let keycloak = &house.keycloak;
     let old = keycloak.active_kid("RS256").await;
@@ -30,7 +33,11 @@ pub(crate) async fn under_load(house: &House, table: &Table) {
     let keys = house.sidecar.metric("vidimus_jwks_keys", "shop").await;
     table.same("keys before", "4", &keys.to_string());
 
+    let _envoy = Edge::start(&ENVOY, house.nginx.folder(), &keycloak.certificates).await;
+    let envoy = Caller::secure(EDGE, keycloak.certificates.trusted());
     let (asked, lanes) = (house.site.asked(), 2);
+    let old_by_grpc = Load::start(&envoy, "/orders/load", std::slice::from_ref(&of_old_key), lanes);
+    let other_by_grpc = Load::start(&envoy, "/orders/load", &others, 1);
     let old_load = Load::start(&house.site, "/orders/load", &[of_old_key], lanes);
     let other_load = Load::start(&house.site, "/orders/load", &others, 2);
     let enough = AtomicBool::new(false);
@@ -45,8 +52,10 @@ pub(crate) async fn under_load(house: &House, table: &Table) {
         enough.store(true, Ordering::Relaxed);
         (new, removed)
     };
-    let (fresh, (new, removed)) = tokio::join!(fresh(house, &enough), script);
+    let ((fresh, fresh_by_grpc), (new, removed)) =
+        tokio::join!(fresh(house, &envoy, &enough), script);
     let (old_load, other_load) = (old_load.end().await, other_load.end().await);
+    let (old_by_grpc, other_by_grpc) = (old_by_grpc.end().await, other_by_grpc.end().await);
     let asked = house.site.asked() - asked;
     table.judged(
         "requests during the rotation",
@@ -62,35 +71,49 @@ pub(crate) async fn under_load(house: &House, table: &Table) {
         table.judged(&case, "only 200", &tally.told(), tally.only(&[200]));
     }
     table.same("fresh tokens are of", "2 keys", &format!("{} keys", fresh.len()));
-    let case = "tokens of keys that stay";
-    table.judged(case, "only 200", &other_load.told(), other_load.only(&[200]));
+    let (told, ok) = (fresh_by_grpc.told(), fresh_by_grpc.only(&[200]));
+    table.judged("fresh tokens of either, by gRPC", "only 200", &told, ok);
+    for (by, load) in [("", &other_load), (", by gRPC", &other_by_grpc)] {
+        let case = format!("tokens of keys that stay{by}");
+        table.judged(&case, "only 200", &load.told(), load.only(&[200]));
+    }
 
-    let turns = &old_load.turns;
-    let took = turns.iter().map(|(at, ..)| at.saturating_duration_since(removed)).max();
-    let took = took.unwrap_or_default();
-    let once = turns.len() == lanes && turns.iter().all(|(_, from, to)| (*from, *to) == (200, 401));
-    let in_time = took <= WITHDRAWN_WITHIN && turns.iter().all(|(at, ..)| *at >= removed);
-    let got = format!("{}, {} turns, {took:.1?} after", old_load.told(), turns.len());
-    let expected = format!("200, then 401, within {WITHDRAWN_WITHIN:?}");
-    table.judged("tokens of the removed key", &expected, &got, once && in_time);
-    let told = old_load.samples.get(&401).map(crate::caller::Answer::told).unwrap_or_default();
-    table.same("why", UNKNOWN, &told);
+    for (by, load) in [("", &old_load), (", by gRPC", &old_by_grpc)] {
+        let turns = &load.turns;
+        let took = turns.iter().map(|(at, ..)| at.saturating_duration_since(removed)).max();
+        let took = took.unwrap_or_default();
+        let once =
+            turns.len() == lanes && turns.iter().all(|(_, from, to)| (*from, *to) == (200, 401));
+        let in_time = took <= WITHDRAWN_WITHIN && turns.iter().all(|(at, ..)| *at >= removed);
+        let got = format!("{}, {} turns, {took:.1?} after", load.told(), turns.len());
+        let expected = format!("200, then 401, within {WITHDRAWN_WITHIN:?}");
+        let case = format!("tokens of the removed key{by}");
+        table.judged(&case, &expected, &got, once && in_time);
+        let told = load.samples.get(&401).map(crate::caller::Answer::told).unwrap_or_default();
+        table.same("why", UNKNOWN, &told);
+    }
     let keys = house.sidecar.metric("vidimus_jwks_keys", "shop").await;
     table.same("keys afterwards", "4", &keys.to_string());
 }
 
 const UNKNOWN: &str = "401 invalid_token: the token's signing key is not published by its issuer";
 
-/// Gets tokens one after the other, and presents each at once: what came back, by key.
-async fn fresh(house: &House, enough: &AtomicBool) -> BTreeMap<String, Tally> {
-    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+/// Gets tokens one after the other, and presents each at once, and then to Envoy too: what came back, by
+/// key, and from Envoy.
+async fn fresh(
+    house: &House,
+    envoy: &Caller,
+    enough: &AtomicBool,
+) -> (BTreeMap<String, Tally>, Tally) {
+    let (mut tallies, mut by_grpc) = (BTreeMap::<String, Tally>::new(), Tally::default());
     while !enough.load(Ordering::Relaxed) {
         let token = house.token("orders-rs256").await;
         let answer = house.site.get("/orders/fresh", Some(&token)).await;
         tallies.entry(tokens::kid(&token)).or_default().add(answer);
+        by_grpc.add(envoy.get("/orders/fresh", Some(&token)).await);
         sleep(Duration::from_millis(20)).await;
     }
-    tallies
+    (tallies, by_grpc)
 }
 
 /// A key that does not exist is asked for once per cool-down, however often it is named.
