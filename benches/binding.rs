@@ -20,8 +20,6 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
 use serde_json::json;
 use support::{NoSource, ready};
 use vidimus::check::*;
-use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples;
 use vidimus::edge::EdgeSettings;
 use vidimus::edge::certificate::{CertificateHeader, Provider};
 use vidimus::edge::credential::Source::Authorization;
@@ -29,6 +27,8 @@ use vidimus::edge::forwarded::Peer;
 use vidimus::edge::http::HttpEdge;
 use vidimus::edge::x509::CertificateRules;
 use vidimus::gate::{Gate, Live, ManualClock, Rules};
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::samples;
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://id.example.com/realms/shop";

@@ -18,12 +18,12 @@ use http::Request;
 use serde_json::{Value, json};
 use support::{NoSource, ready};
 use vidimus::check::*;
-use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples;
 use vidimus::edge::EdgeSettings;
 use vidimus::edge::forwarded::Peer;
 use vidimus::edge::http::HttpEdge;
 use vidimus::gate::{Gate, Live, ManualClock, Rules};
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::samples;
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://id.example.com/realms/shop";

@@ -36,10 +36,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use vidimus::config::Config;
-use vidimus::demo::issuer::Issuer;
-use vidimus::demo::samples;
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::server::Server;
+use vidimus::testing::Issuer;
+use vidimus::testing::samples;
 
 const THROUGHPUT: f64 = 0.90;
 const P99: f64 = 1.2;

@@ -33,11 +33,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 use vidimus::check::{Algorithm, Decision, Facts, RawToken};
 use vidimus::config::{Config, ListenAddr};
-use vidimus::demo::issuer::{Fault, INTROSPECTOR, Issuer};
-use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples;
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::server::{Server, raise_open_files};
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::samples;
+use vidimus::testing::{Fault, INTROSPECTOR, Issuer};
 
 /// So often a latency is measured before it counts as too long.
 const ATTEMPTS: usize = 5;

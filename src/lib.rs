@@ -47,7 +47,7 @@
 //!
 //! let facts = Facts::new("default", Ok(RawToken::new(token)));
 //! match gate.check(&facts).await {
-//!     Decision::Allow(grant) => println!("welcome, {:?}", grant.claims().text("sub")),
+//!     Decision::Allow(grant) => println!("welcome, {:?}", grant.subject()),
 //!     Decision::Deny(refusal) => println!("no: {}", refusal.denial.answer().description),
 //! }
 //! # Ok(())
@@ -65,14 +65,16 @@
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto
 //! provider, no metrics registry, no logger (the command does, for itself: its logger, and its limit on open files).
 
+#[cfg(feature = "config")]
+pub mod builder;
 pub mod check;
-#[cfg(feature = "server")]
+#[cfg(feature = "config")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
 pub mod doctor;
-#[cfg(feature = "server")]
+#[cfg(feature = "config")]
 pub mod edge;
 #[cfg(feature = "gate")]
 pub mod gate;
@@ -80,5 +82,17 @@ pub mod gate;
 pub mod issuer;
 #[cfg(feature = "server")]
 pub mod server;
-#[cfg(feature = "server")]
+#[cfg(feature = "metrics")]
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[cfg(feature = "config")]
+pub use builder::{BuildError, GateBuilder};
+pub use check::{Decision, Denial, Facts, Grant};
+#[cfg(feature = "config")]
+pub use config::Config;
+#[cfg(feature = "tower")]
+pub use edge::layer::CheckLayer;
+#[cfg(feature = "gate")]
+pub use gate::Gate;

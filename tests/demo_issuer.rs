@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use support::ec_key;
 use tokio::time::{Instant, timeout};
 use vidimus::check::KeySet;
-use vidimus::demo::form::Form;
-use vidimus::demo::issuer::{CLIENT, Fault, INTROSPECTOR, Issuer};
-use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples::{self, CERTIFICATE, Sample};
 use vidimus::gate::{Clock as _, SystemClock};
+use vidimus::testing::form::Form;
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::samples::{self, CERTIFICATE, Sample};
+use vidimus::testing::{CLIENT, Fault, INTROSPECTOR, Issuer};
 
 struct World {
     issuer: Issuer,

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use support::changed;
 use vidimus::check::{Decision, Facts, RawToken, Thumbprint};
 use vidimus::config::Config;
-use vidimus::demo::issuer::{Fault, INTROSPECTOR, Issuer};
-use vidimus::demo::samples;
 use vidimus::doctor::{Grade, doctor, inspect};
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::server::Server;
+use vidimus::testing::samples;
+use vidimus::testing::{Fault, INTROSPECTOR, Issuer};
 
 async fn issuer() -> Issuer {
     let keys = Issuer::fresh_keys().unwrap();

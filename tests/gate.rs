@@ -539,4 +539,4 @@ async fn a_thousand_requests_at_once_share_one_state() {
     }
 }
 
-use vidimus::demo::key::SigningKey;
+use vidimus::testing::key::SigningKey;

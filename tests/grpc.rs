@@ -33,10 +33,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use vidimus::config::{Config, ListenAddr};
-use vidimus::demo::issuer::Issuer;
-use vidimus::demo::key::SigningKey;
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::server::Server;
+use vidimus::testing::Issuer;
+use vidimus::testing::key::SigningKey;
 
 struct World {
     server: Server,

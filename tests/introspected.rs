@@ -12,8 +12,8 @@ mod support;
 use serde_json::{Value, json};
 use support::*;
 use vidimus::check::*;
-use vidimus::demo::key::SigningKey;
 use vidimus::gate::{NoReply, Refresh};
+use vidimus::testing::key::SigningKey;
 
 #[tokio::test]
 async fn active_must_be_the_json_boolean_true() {

@@ -162,7 +162,7 @@ async fn one_realms_word_is_not_anothers() {
     });
     assert_eq!(world.denial("default", OPAQUE).await, None);
     let Decision::Allow(grant) = world.decide("ask-staff", OPAQUE).await else { panic!() };
-    assert_eq!(grant.claims().issuer(), OTHER_ISSUER);
+    assert_eq!(grant.issuer(), OTHER_ISSUER);
     assert_eq!(world.introspected(), 2, "the other realm was asked itself");
 }
 

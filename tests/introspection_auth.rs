@@ -26,9 +26,9 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, RootCertStore};
 use vidimus::check::*;
-use vidimus::demo::key::SigningKey;
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::issuer::*;
+use vidimus::testing::key::SigningKey;
 
 const UNAVAILABLE: Option<Denial> = Some(Denial::IntrospectionUnavailable);
 

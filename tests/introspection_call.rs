@@ -23,9 +23,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use vidimus::check::*;
-use vidimus::demo::issuer::{Fault, Issuer};
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::issuer::*;
+use vidimus::testing::{Fault, Issuer};
 
 const UNAVAILABLE: Option<Denial> = Some(Denial::IntrospectionUnavailable);
 

@@ -19,8 +19,8 @@ use serde_json::json;
 use support::ec_key;
 use tokio::time::{Instant, sleep};
 use vidimus::check::*;
-use vidimus::demo::issuer::Fault;
 use vidimus::issuer::*;
+use vidimus::testing::Fault;
 
 const UNAVAILABLE: Option<Denial> = Some(Denial::IntrospectionUnavailable);
 

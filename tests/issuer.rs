@@ -16,10 +16,10 @@ use serde_json::json;
 use support::{claims, ec_key, rules};
 use tokio::time::{Instant, sleep};
 use vidimus::check::*;
-use vidimus::demo::issuer::{Fault, Issuer};
-use vidimus::demo::key::SigningKey;
 use vidimus::gate::{Clock as _, Gate, Live, Rules, SystemClock};
 use vidimus::issuer::{IssuerSettings, Issuers};
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::{Fault, Issuer};
 
 struct World {
     issuer: Issuer,

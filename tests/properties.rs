@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::*;
 use vidimus::check::*;
-use vidimus::demo::key::SigningKey;
+use vidimus::testing::key::SigningKey;
 
 fn verify_now(token: &str, keys: &[&SigningKey]) -> Verification {
     let mut realms = Realms::new(vec![rules(ISSUER)]).unwrap();

@@ -25,11 +25,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 use vidimus::check::Thumbprint;
 use vidimus::config::{Config, ListenAddr};
-use vidimus::demo::issuer::{Fault, Issuer};
-use vidimus::demo::key::SigningKey;
 use vidimus::edge::forwarded::TrustedProxies;
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::server::{Bounds, Server};
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::{Fault, Issuer};
 
 struct World {
     server: Server,

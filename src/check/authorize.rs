@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::introspection::wants_introspection;
 use super::{
-    Bound, Claims, ClientCertificate, Denial, JsonRef, OwnedToken, Policy, RawToken, RealmRules,
-    Realms, Thumbprint, TokenForm, UnixTime, Verified,
+    Bound, Claims, ClaimsError, ClientCertificate, Denial, JsonRef, OwnedToken, Policy, RawToken,
+    RealmRules, Realms, Thumbprint, TokenForm, UnixTime, Verified,
 };
 
 /// Permission for one request. Made only by [`authorize()`].
@@ -20,8 +22,66 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What the token says of its bearer.
-    pub fn claims(&self) -> &Claims {
+    /// `sub`: who the caller is. Keycloak leaves it out of lightweight tokens.
+    pub fn subject(&self) -> Option<&str> {
+        self.claim_set().text("sub")
+    }
+
+    /// `iss`: the realm that says so.
+    pub fn issuer(&self) -> &str {
+        self.claim_set().issuer()
+    }
+
+    /// The client that the token was issued to: `azp` as Keycloak has it, else `client_id` (RFC 9068
+    /// §2.2).
+    pub fn client(&self) -> Option<&str> {
+        self.claim_set().text("azp").or_else(|| self.claim_set().text("client_id"))
+    }
+
+    /// `scope`, one by one.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.claim_set().scopes()
+    }
+
+    /// Roles in the realm: `realm_access.roles`.
+    pub fn realm_roles(&self) -> impl Iterator<Item = &str> {
+        self.claim_set().realm_roles()
+    }
+
+    /// Roles at a client: `resource_access[CLIENT].roles`.
+    pub fn client_roles(&self, client: &str) -> impl Iterator<Item = &str> {
+        self.claim_set().client_roles(client)
+    }
+
+    /// `exp`: when the token ends.
+    pub fn expires(&self) -> UnixTime {
+        self.claim_set().expires()
+    }
+
+    /// All claims as a type of one's own. Claims that it does not name are left out; what it borrows
+    /// lives as long as the grant.
+    ///
+    /// ```
+    /// # use vidimus::check::{ClaimsError, Grant};
+    /// #[derive(serde::Deserialize)]
+    /// struct Staff {
+    ///     department: String,
+    ///     email: Option<String>,
+    /// }
+    /// # fn read(grant: &Grant) -> Result<(), ClaimsError> {
+    /// let Staff { department, email } = grant.claims::<Staff>()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the claims are not of that type. The text says what the type wants, and holds no value.
+    pub fn claims<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ClaimsError> {
+        self.claim_set().read_as()
+    }
+
+    /// The claims one by one: those of the token, or what its realm said about it.
+    pub fn claim_set(&self) -> &Claims {
         self.verified.claims()
     }
 
@@ -40,7 +100,7 @@ impl Grant {
     #[must_use]
     pub fn for_token(mut self, token: RawToken<'_>) -> Self {
         // Once its realm has been asked, the token may promise more than was judged.
-        let full = !self.introspected() && self.claims().form() != TokenForm::Lightweight;
+        let full = !self.introspected() && self.claim_set().form() != TokenForm::Lightweight;
         if self.policy.forward_jwt.is_some() && token.is_jws() && full {
             self.presented = Some(token.to_owned());
         }
@@ -68,7 +128,7 @@ impl Grant {
     /// all the same, so that the edge overwrites what the client sent under that name.
     pub fn identity(&self) -> impl Iterator<Item = (&str, String)> {
         let claims =
-            self.policy.headers.iter().map(|(name, path)| (&**name, path.value(self.claims())));
+            self.policy.headers.iter().map(|(name, path)| (&**name, path.value(self.claim_set())));
         let jwt = || self.jwt().map_or(String::new(), |jwt| jwt.expose().to_owned());
         claims.chain(self.policy.forward_jwt.iter().map(move |name| (&**name, jwt())))
     }
@@ -78,7 +138,7 @@ impl Grant {
     /// The claims of the policy's `metadata` that the token has, as they are.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, JsonRef<'_>)> {
         let all = self.policy.metadata.iter();
-        all.filter_map(|(name, path)| Some((&**name, path.find(self.claims())?)))
+        all.filter_map(|(name, path)| Some((&**name, path.find(self.claim_set())?)))
     }
 }
 

@@ -3,6 +3,10 @@
 //! A claim that is looked at and has the wrong type makes the token malformed; it is never taken for
 //! absent (CVE-2026-25537 is what happens otherwise). Claims that are not looked at may be anything.
 
+use std::fmt;
+
+use serde::Deserialize;
+
 use super::{Confirmation, Denial, Json, JsonRef, UnixTime};
 
 /// The kinds of token that may be borne (Keycloak's `TokenUtil`): everything else, ID and refresh
@@ -155,6 +159,24 @@ impl Claims {
         self.all.root().get(name).and_then(JsonRef::as_str)
     }
 
+    /// The roles of `realm_access`.
+    pub fn realm_roles(&self) -> impl Iterator<Item = &str> {
+        roles(self.realm_access.map(|place| self.all.at(place)))
+    }
+
+    /// The roles of `resource_access` at this client.
+    pub fn client_roles(&self, client: &str) -> impl Iterator<Item = &str> {
+        roles(self.resource_access.and_then(|place| self.all.at(place).get(client)))
+    }
+
+    /// All claims as a type of one's own.
+    ///
+    /// # Errors
+    /// If they are not of that type.
+    pub fn read_as<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ClaimsError> {
+        self.all.read_as().map_err(ClaimsError)
+    }
+
     /// All claims, as they stand in the token.
     pub fn all(&self) -> JsonRef<'_> {
         self.all.root()
@@ -173,12 +195,11 @@ impl Claims {
     }
 
     pub(super) fn has_realm_role(&self, role: &str) -> bool {
-        self.realm_access.is_some_and(|place| holds(self.all.at(place), role))
+        self.realm_roles().any(|held| held == role)
     }
 
     pub(super) fn has_client_role(&self, client: &str, role: &str) -> bool {
-        let access = self.resource_access.and_then(|place| self.all.at(place).get(client));
-        access.is_some_and(|access| holds(access, role))
+        self.client_roles(client).any(|held| held == role)
     }
 
     /// About how many bytes of memory this holds, for the cache's bound.
@@ -186,6 +207,31 @@ impl Claims {
         size_of::<Self>() + self.all.memory()
     }
 }
+
+/// The claims are not of the type that was asked for.
+pub struct ClaimsError(serde_json::Error);
+
+impl fmt::Display for ClaimsError {
+    /// What the type wants, and where; without values, which are somebody's claims.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        if let Some((_, wanted)) = text.rsplit_once(", expected ") {
+            write!(f, "a claim has another type: expected {wanted}")
+        } else if let Some(missing) = text.strip_prefix("missing field `") {
+            write!(f, "the token lacks the claim {:?}", missing.split('`').next().unwrap_or(""))
+        } else {
+            write!(f, "a claim has another type, at column {}", self.0.column())
+        }
+    }
+}
+
+impl fmt::Debug for ClaimsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClaimsError({self})")
+    }
+}
+
+impl std::error::Error for ClaimsError {}
 
 impl TokenKind {
     fn read(value: JsonRef<'_>) -> Result<Self, Denial> {
@@ -215,9 +261,9 @@ fn access(value: JsonRef<'_>) -> Result<JsonRef<'_>, Denial> {
     value.get("roles").map_or(Ok(value), |roles| texts(roles).map(|_| value))
 }
 
-fn holds(access: JsonRef<'_>, role: &str) -> bool {
-    let roles = access.get("roles").and_then(JsonRef::items);
-    roles.is_some_and(|mut roles| roles.any(|held| held.as_str() == Some(role)))
+fn roles(access: Option<JsonRef<'_>>) -> impl Iterator<Item = &str> {
+    let roles = access.and_then(|access| access.get("roles")?.items());
+    roles.into_iter().flatten().filter_map(JsonRef::as_str)
 }
 
 /// A `NumericDate` may have a fraction (RFC 7519 §2); it is rounded so that it never helps.

@@ -129,6 +129,18 @@ pub struct Answer {
     pub description: &'static str,
 }
 
+impl Answer {
+    /// The same as a code of gRPC (`google.rpc.Code`).
+    pub const fn grpc_code(self) -> u8 {
+        match self.status {
+            400 => 3,  // INVALID_ARGUMENT
+            401 => 16, // UNAUTHENTICATED
+            503 => 14, // UNAVAILABLE
+            _ => 7,    // PERMISSION_DENIED
+        }
+    }
+}
+
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
     pub const ALL: [Self; 38] = [

@@ -11,7 +11,7 @@ mod builder;
 
 use std::fmt;
 
-use serde::de::DeserializeSeed as _;
+use serde::de::{Deserialize, DeserializeSeed as _};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
 use builder::{Builder, Seed};
@@ -149,6 +149,11 @@ impl Json {
     /// The value that [`JsonRef::place`] told.
     pub(super) fn at(&self, place: u32) -> JsonRef<'_> {
         JsonRef { json: self, place }
+    }
+
+    /// The whole document as another type.
+    pub(super) fn read_as<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.text) // which has been found strict
     }
 
     /// About how many bytes of memory it takes.

@@ -25,7 +25,7 @@
 //! match check::verify(RawToken::new(token), &policy, &realms, Limits::default(), now) {
 //!     Verification::Verified(proof) => {
 //!         let grant = check::authorize(&Arc::new(proof), &policy, &realms, &NoCertificate, now)?;
-//!         println!("welcome, {:?}", grant.claims().text("sub"));
+//!         println!("welcome, {:?}", grant.subject());
 //!         Ok(())
 //!     }
 //!     Verification::Needs(lookup) => panic!("fetch the keys of realm {} again", lookup.realm),
@@ -57,7 +57,7 @@ pub use binding::{
     BindingRule, Bound, CertificateError, ClientCertificate, Confirmation, NoCertificate,
     Thumbprint,
 };
-pub use claims::{Claims, TokenForm, TokenKind};
+pub use claims::{Claims, ClaimsError, TokenForm, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;
 pub use identity::ClaimPath;

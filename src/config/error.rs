@@ -23,7 +23,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(super) fn new(name: &str, mut errors: Vec<ConfigError>) -> Self {
+    pub(crate) fn new(name: &str, mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(|error| error.line);
         Self { name: name.to_owned(), errors }
     }

@@ -1,16 +1,7 @@
 //! `vidimus demo`: the whole of it with nothing else installed.
 //!
-//! An [embedded issuer](issuer), the real sidecar in front of it, and a table of sample checks that
+//! An [embedded issuer](crate::testing), the real sidecar in front of it, and a table of sample checks that
 //! were really sent over HTTP.
-
-pub mod form;
-mod introspection;
-pub mod issuer;
-mod pages;
-pub mod samples;
-mod store;
-
-pub use crate::issuer::key;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -21,8 +12,8 @@ use serde_json::Value;
 
 use crate::config::{Config, ListenAddr};
 use crate::server::Server;
-use issuer::{CLIENT, INTROSPECTOR, Issuer};
-use samples::{CERTIFICATE, Sample};
+use crate::testing::samples::{CERTIFICATE, Sample};
+use crate::testing::{CLIENT, INTROSPECTOR, Issuer};
 
 /// Where the demo listens.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,11 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use crate::check::{Grant, Policy, Refusal};
+#[cfg(feature = "tower")]
+use super::certificate::is_alias;
+#[cfg(feature = "server")]
+use crate::check::Policy;
+use crate::check::{Grant, Refusal};
 
 /// What every edge over HTTP answers with.
 pub type HttpAnswer = Response<Full<Bytes>>;
@@ -42,14 +46,34 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
 
 /// The names whose other spellings a service may take for an identity header of ours: many read `X_User` as
 /// `X-User`, and an edge overwrites the one with hyphens alone.
+#[cfg(feature = "server")]
 pub(super) fn aliased(policy: &Policy) -> impl Iterator<Item = &str> {
     let names = policy.headers.iter().map(|(name, _)| name).chain(&policy.forward_jwt);
     names.map(|name| &**name).filter(|name| name.contains('-'))
 }
 
 /// A byte of such a name in that other spelling.
+#[cfg(feature = "server")]
 pub(super) fn alias(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
+}
+
+/// Sets every identity header of the policy in a request, in place of whatever came under that name or
+/// under one that many servers take for it. Where the claim is missing none is left.
+#[cfg(feature = "tower")]
+pub(super) fn identify(headers: &mut http::HeaderMap, grant: &Grant) {
+    for (name, value) in grant.identity() {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue }; // configured ones are
+        let aliases = headers.keys().filter(|other| is_alias(other.as_str(), &name));
+        for alias in aliases.cloned().collect::<Vec<_>>() {
+            headers.remove(alias);
+        }
+        if let Ok(value) = HeaderValue::try_from(value)
+            && !value.is_empty()
+        {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// A refusal as any edge sends it, before that edge's own habits.

@@ -7,13 +7,13 @@
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 
-use super::answer::{self, Refused};
+use super::answer;
 use super::certificate::{Forwarded, is_alias};
 use super::credential::{self, Source};
 use super::forwarded::Peer;
 use super::protobuf::{Fields, Malformed, Message};
 use super::{Edge, EdgeSettings};
-use crate::check::{Decision, Denial, Facts, Grant, JsonRef};
+use crate::check::{Decision, Denial, Facts, Grant, JsonRef, Refusal};
 use crate::gate::Gate;
 
 /// A `CheckRequest`, as far as it is read.
@@ -185,7 +185,7 @@ pub fn answer(decision: &Decision, before: &[u8]) -> Vec<u8> {
     response.0.extend_from_slice(before);
     match decision {
         Decision::Allow(grant) => allow(grant, &mut response),
-        Decision::Deny(refusal) => denied(&answer::refused(refusal), &mut response),
+        Decision::Deny(refusal) => denied(refusal, &mut response),
     }
     response.0
 }
@@ -216,8 +216,10 @@ fn allow(grant: &Grant, response: &mut Message) {
     });
 }
 
-fn denied(refused: &Refused, response: &mut Message) {
-    response.nested(STATUS, |status| status.number(1, grpc_code(refused.status.as_u16())));
+fn denied(refusal: &Refusal, response: &mut Message) {
+    let refused = answer::refused(refusal);
+    let code = refusal.denial.answer().grpc_code(); // Envoy looks only at whether it is 0
+    response.nested(STATUS, |status| status.number(1, code.into()));
     response.nested(DENIED_RESPONSE, |denied| {
         denied.nested(1, |status| status.number(1, refused.status.as_u16().into()));
         for (name, value) in &refused.headers {
@@ -245,16 +247,6 @@ fn header(into: &mut Message, name: &str, value: &str) {
         });
         option.number(3, OVERWRITE_IF_EXISTS_OR_ADD);
     });
-}
-
-/// `google.rpc.Code`. Envoy looks only at whether it is 0; others may look closer.
-fn grpc_code(status: u16) -> u64 {
-    match status {
-        400 => 3,  // INVALID_ARGUMENT
-        401 => 16, // UNAUTHENTICATED
-        503 => 14, // UNAVAILABLE
-        _ => 7,    // PERMISSION_DENIED
-    }
 }
 
 /// `grpc.health.v1.Health/Check`: whether there is any use in asking.

@@ -1,7 +1,7 @@
 //! What a proxy says about its client: believed only from trusted peers, read only here.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::HeaderMap;
@@ -14,6 +14,14 @@ pub enum Peer {
     Ip(IpAddr),
     /// Over a unix socket: whoever its file's permissions admit.
     Unix,
+    /// Nobody has told: trusted by none.
+    Unknown,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address.ip())
+    }
 }
 
 impl fmt::Display for Peer {
@@ -21,6 +29,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Ip(ip) => ip.fmt(f),
             Self::Unix => write!(f, "unix"),
+            Self::Unknown => write!(f, "unknown"),
         }
     }
 }
@@ -66,7 +75,9 @@ impl TrustedProxies {
             (TrustedProxy::Unix, Peer::Unix) => true,
             // An IPv4 client of an IPv6 socket comes as ::ffff:a.b.c.d
             (TrustedProxy::Net(net), Peer::Ip(ip)) => net.contains(&ip.to_canonical()),
-            _ => false,
+            (_, Peer::Unknown)
+            | (TrustedProxy::Unix, Peer::Ip(_))
+            | (TrustedProxy::Net(_), Peer::Unix) => false,
         })
     }
 }

@@ -51,13 +51,21 @@ pub(super) struct Introspections {
     waiting: Semaphore,
     cautious: Semaphore,
     pub(super) diagnosis: Diagnosis,
+    /// The gate is gone.
+    ended: watch::Sender<bool>,
 }
 
 impl Introspections {
     pub(super) fn new(live: Arc<Live>, source: Arc<dyn Source>, cache: Arc<TokenCache>) -> Self {
         let (flights, diagnosis) = (Mutex::default(), Diagnosis::default());
         let (waiting, cautious) = (Semaphore::new(MAX_WAITING), Semaphore::new(MAX_CAUTIOUS));
-        Self { live, source, cache, flights, waiting, cautious, diagnosis }
+        let ended = watch::Sender::new(false);
+        Self { live, source, cache, flights, waiting, cautious, diagnosis, ended }
+    }
+
+    /// Ends every flight: nobody waits for one any more.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
     }
 
     /// The answer, waited for until `deadline`.
@@ -93,7 +101,11 @@ impl Introspections {
             // A task of its own: whoever asked first may give up. Not under the lock: a runtime that is
             // ending drops the flight at once, which takes it out of the list.
             tokio::spawn(async move {
-                let answer = flight.all.fly(&question).await;
+                let mut ended = flight.all.ended.subscribe();
+                let answer = tokio::select! {
+                    answer = flight.all.fly(&question) => answer,
+                    _ = ended.wait_for(|ended| *ended) => Err(Denial::IntrospectionUnavailable),
+                };
                 drop(flight);
                 tell.send_replace(Some(answer));
             });

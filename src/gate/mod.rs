@@ -12,9 +12,12 @@ mod judge;
 mod snapshot;
 mod source;
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
@@ -25,45 +28,93 @@ pub use source::{NoReply, Refresh, Source};
 use crate::check::{Decision, Facts};
 use cache::TokenCache;
 use introspection::Introspections;
-use judge::{Learnt, What};
+use judge::{Learnt, Missing, What};
 
 /// As long as one request waits for keys and answers together. The edges wait 6 s.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Judges requests. Cheap to clone; all clones share one state.
+/// Judges requests. Cheap to clone; all clones share one state, and with the last of them end the tasks
+/// that fetch for it.
+///
+/// It belongs to the runtime that it was made on: there its keys are fetched. Once that runtime is gone,
+/// the last keys serve for `max_stale`, and what needs others is answered with 503.
 #[derive(Clone)]
 pub struct Gate(Arc<Inner>);
+
+/// A gate that may have ended.
+#[cfg(feature = "metrics")]
+pub(crate) struct WeakGate(std::sync::Weak<Inner>);
 
 struct Inner {
     live: Arc<Live>,
     source: Arc<dyn Source>,
     cache: Arc<TokenCache>,
     introspections: Arc<Introspections>,
+    /// What rooms above keep with it, by type.
+    #[cfg_attr(
+        not(any(feature = "tower", feature = "metrics")),
+        expect(dead_code, reason = "the layer and metrics ask for them")
+    )]
+    companions: Companions,
 }
+
+/// Things that end with the gate, and that it does not look at.
+pub(crate) type Companions = Vec<Box<dyn Any + Send + Sync>>;
+
+/// Something must be asked for first.
+#[cfg(feature = "tower")]
+pub(crate) struct Undecided(Missing);
 
 impl Gate {
     /// A gate over this state, with a proof cache of about `cache_bytes` bytes.
     pub fn new(live: Arc<Live>, source: Arc<dyn Source>, cache_bytes: u64) -> Self {
+        Self::with_companions(live, source, cache_bytes, Vec::new())
+    }
+
+    pub(crate) fn with_companions(
+        live: Arc<Live>,
+        source: Arc<dyn Source>,
+        cache_bytes: u64,
+        companions: Companions,
+    ) -> Self {
         let cache = Arc::new(TokenCache::new(cache_bytes));
         let introspections =
             Introspections::new(Arc::clone(&live), Arc::clone(&source), Arc::clone(&cache));
-        Self(Arc::new(Inner { live, source, cache, introspections: Arc::new(introspections) }))
+        let introspections = Arc::new(introspections);
+        Self(Arc::new(Inner { live, source, cache, introspections, companions }))
     }
 
     /// Judges one request.
     ///
     /// Waits only for a key that is not known or for a realm's word about the token, for as long as the
     /// [`Source`] allows and never longer than 5 s. Dropping the future is safe at any time: what others
-    /// wait for goes on.
+    /// wait for goes on. Outside of a tokio runtime it cannot wait, and answers 503 instead.
     pub async fn check(&self, facts: &Facts<'_>) -> Decision {
+        match self.0.judge(facts, &Learnt::default()) {
+            Ok(decision) => decision,
+            Err(missing) => self.wait(facts, missing).await,
+        }
+    }
+
+    /// The decision, if nothing has to be waited for.
+    #[cfg(feature = "tower")]
+    pub(crate) fn look(&self, facts: &Facts<'_>) -> Result<Decision, Undecided> {
+        self.0.judge(facts, &Learnt::default()).map_err(Undecided)
+    }
+
+    /// Asks for what is missing, and judges again.
+    #[cfg(feature = "tower")]
+    pub(crate) async fn decide(&self, facts: &Facts<'_>, undecided: Undecided) -> Decision {
+        self.wait(facts, undecided.0).await
+    }
+
+    async fn wait(&self, facts: &Facts<'_>, mut missing: Missing) -> Decision {
         let mut learnt = Learnt::default();
-        let mut deadline = None;
+        if Handle::try_current().is_err() {
+            return missing.deny(&learnt); // no timer, and nobody to ask
+        }
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let missing = match self.0.judge(facts, &learnt) {
-                Ok(decision) => return decision,
-                Err(missing) => missing,
-            };
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
             match missing.what {
                 What::Keys(ref lookup) if learnt.refresh.is_none() => {
                     let issuer = &missing.realm.issuer;
@@ -78,7 +129,37 @@ impl Gate {
                 }
                 _ => return missing.deny(&learnt),
             }
+            missing = match self.0.judge(facts, &learnt) {
+                Ok(decision) => return decision,
+                Err(missing) => missing,
+            };
         }
+    }
+
+    /// Waits until every realm has had keys once, for as long as that takes: put a timeout around it,
+    /// or do not wait at all. What is asked before is answered with 503.
+    ///
+    /// ```
+    /// # async fn wait(gate: vidimus::gate::Gate) {
+    /// let second = std::time::Duration::from_secs(1);
+    /// if tokio::time::timeout(second, gate.ready()).await.is_err() {
+    ///     eprintln!("the realm does not answer yet");
+    /// }
+    /// # }
+    /// ```
+    pub async fn ready(&self) {
+        self.0.live.ready().await;
+    }
+
+    /// What a room above has given it to keep.
+    #[cfg(any(feature = "tower", feature = "metrics"))]
+    pub(crate) fn companion<T: 'static>(&self) -> Option<&T> {
+        self.0.companions.iter().find_map(|companion| companion.downcast_ref())
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn downgrade(&self) -> WeakGate {
+        WeakGate(Arc::downgrade(&self.0))
     }
 
     /// Counters of the proof cache.
@@ -99,5 +180,25 @@ impl Gate {
     /// The state it judges by.
     pub fn live(&self) -> &Arc<Live> {
         &self.0.live
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.introspections.end(); // else a call in flight would keep the issuers alive
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl WeakGate {
+    /// The gate, if it is still there.
+    pub(crate) fn upgrade(&self) -> Option<Gate> {
+        self.0.upgrade().map(Gate)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
 
 use super::Clock;
 use crate::check::{KeySet, Limits, Policy, RealmRules, Realms, SameIssuer, UnixTime};
@@ -34,6 +34,11 @@ impl Snapshot {
         &self.realms
     }
 
+    /// The names of all policies, in no order.
+    pub fn policy_names(&self) -> impl Iterator<Item = &str> {
+        self.policies.keys().map(|name| &**name)
+    }
+
     /// The policy of that name.
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         self.policies.get(name)
@@ -54,7 +59,7 @@ pub struct Rules {
 /// The current snapshot, and the one way to change it.
 pub struct Live {
     current: ArcSwap<Snapshot>,
-    was_ready: AtomicBool,
+    ready: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
 }
 
@@ -65,7 +70,7 @@ impl Live {
     /// If two realms have the same issuer.
     pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Result<Self, SameIssuer> {
         let current = ArcSwap::from_pointee(Snapshot::new(rules)?);
-        Ok(Self { current, was_ready: AtomicBool::new(false), clock })
+        Ok(Self { current, ready: watch::Sender::new(false), clock })
     }
 
     /// The snapshot of this moment.
@@ -86,7 +91,13 @@ impl Live {
     /// Whether every realm had keys at some moment. It stays so: a realm that is added later, or an
     /// issuer that goes away, must not take a whole fleet out of rotation.
     pub fn was_ready(&self) -> bool {
-        self.was_ready.load(Ordering::Relaxed)
+        *self.ready.borrow()
+    }
+
+    /// Waits until every realm has had keys, for as long as that takes.
+    pub async fn ready(&self) {
+        // The sender is our own: waiting cannot end otherwise.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
     /// Works by other rules from now on. Realms that stay keep their keys; proofs made under the old
@@ -141,7 +152,7 @@ impl Live {
 
     fn latch_readiness(&self) {
         let ready = self.current.load().realms.iter().all(|realm| realm.last_keys().is_some());
-        if ready && !self.was_ready.swap(true, Ordering::Relaxed) {
+        if ready && !self.ready.send_replace(true) {
             tracing::info!("ready: every realm has keys");
         }
     }

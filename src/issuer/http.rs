@@ -125,6 +125,7 @@ impl fmt::Display for FetchError {
                 write!(f, "too many calls in a row have failed; it is left alone a moment")
             }
             Self::Reply(error) => error.fmt(f),
+            Self::Redirect(0) => write!(f, "its answer came by way of a redirect: it is not used"),
             Self::Redirect(status) => write!(f, "it answered {status}: redirects are not followed"),
             Self::TooLarge => write!(f, "its answer is larger than 1 MiB"),
             Self::NotJson(kind) => write!(f, "it answered {kind}, not JSON"),
@@ -224,6 +225,11 @@ impl Client {
         Ok(Self { far: build(builder())?, here: build(builder().no_proxy())? })
     }
 
+    /// The application's own, for every address.
+    pub(super) fn given(client: reqwest::Client) -> Self {
+        Self { far: client.clone(), here: client }
+    }
+
     /// For this address.
     pub(super) fn at(&self, url: &Url) -> &reqwest::Client {
         if is_loopback(url) { &self.here } else { &self.far }
@@ -285,8 +291,10 @@ pub(super) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, Failure> 
 }
 
 async fn body(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
-    let request = client.at(url).get(url.clone()).header(ACCEPT, "application/json");
+    let request = client.at(url).get(url.clone()).timeout(TIMEOUT);
+    let request = request.header(ACCEPT, "application/json");
     let answer = request.send().await.map_err(|error| broken(error, TIMEOUT))?;
+    check_place(&answer, url)?;
     check_status(answer.status())?;
     if let Some(kind) =
         content_type(&answer).filter(|kind| !kind.to_ascii_lowercase().contains("json"))
@@ -294,6 +302,11 @@ async fn body(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
         return Err(FetchError::NotJson(kind));
     }
     whole_body(answer, TIMEOUT).await
+}
+
+/// A client that the application gave may follow redirects. What it brings from elsewhere is not used.
+pub(super) fn check_place(answer: &Response, url: &Url) -> Result<(), FetchError> {
+    if answer.url() == url { Ok(()) } else { Err(FetchError::Redirect(0)) }
 }
 
 /// 200, or which error it is.

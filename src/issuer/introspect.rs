@@ -16,7 +16,7 @@ use url::form_urlencoded::Serializer;
 use super::breaker::Breaker;
 use super::client_auth::{ClientAuth, Credentials, Ready};
 use super::discovery::Endpoint;
-use super::http::{broken, check_secure, check_status, content_type, whole_body};
+use super::http::{broken, check_place, check_secure, check_status, content_type, whole_body};
 use super::jwks::Realm;
 use super::stats::{IntrospectionStats, Stats};
 use super::{Failure, FetchError};
@@ -248,6 +248,7 @@ impl Introspector {
             FetchError::Broken(why) => FetchError::Connect(why), // nothing came: it may be asked again
             other => other,
         })?;
+        check_place(&answer, url)?;
         let (status, kind) = (answer.status(), content_type(&answer).unwrap_or_default());
         if matches!(
             status,

@@ -141,9 +141,14 @@ impl Issuers {
     /// # Errors
     /// If a file is unusable. An issuer that does not answer is no error: it may yet.
     pub fn start(settings: Vec<IssuerSettings>, live: Arc<Live>) -> Result<Arc<Self>, ClientError> {
+        Ok(Self::start_prepared(Plan::prepare(settings)?, live))
+    }
+
+    /// The same with what has been prepared already.
+    pub fn start_prepared(plan: Plan, live: Arc<Live>) -> Arc<Self> {
         let issuers = Arc::new(Self { realms: ArcSwap::default(), live, slots: Mutex::default() });
-        issuers.replace(Plan::prepare(settings)?);
-        Ok(issuers)
+        issuers.replace(plan);
+        issuers
     }
 
     /// Goes over to other issuers. Tasks of those that stay as they are go on undisturbed; those that
@@ -231,8 +236,10 @@ impl Source for Issuers {
         let (issuer, kid) = (issuer.to_owned(), kid.to_owned());
         Box::pin(async move {
             loop {
-                let realm =
-                    self.realms.load().get(&*issuer).map(|running| Arc::clone(&running.realm));
+                let realms = self.realms.load_full();
+                // A task has ended with the runtime that it was started on: nobody fetches any more.
+                let running = realms.get(&*issuer).filter(|running| !running.task.is_finished());
+                let realm = running.map(|running| Arc::clone(&running.realm));
                 // Without one, the realm has just left the configuration.
                 let Some(realm) = realm else { return Refresh::Unreachable };
                 if let Some(refresh) = realm.refresh(&kid, has_keys).await {
@@ -312,6 +319,21 @@ impl Plan {
     /// # Errors
     /// If one is unusable.
     pub fn prepare(settings: Vec<IssuerSettings>) -> Result<Self, ClientError> {
+        Self::prepare_with(settings, None)
+    }
+
+    /// The same; with a client of the application's, if there is one, for everything but
+    /// `tls_client_auth`. It then answers for TLS, for proxies, and for not following redirects: what
+    /// came by one is not used, but the question, a secret in it, has been there. The https rule, 5 s for
+    /// an answer and 1 MiB stay.
+    ///
+    /// # Errors
+    /// If a file is unusable.
+    pub fn prepare_with(
+        settings: Vec<IssuerSettings>,
+        client: Option<reqwest::Client>,
+    ) -> Result<Self, ClientError> {
+        let given = client.map(Client::given);
         let mut clients = HashMap::<Trusted, Client>::new();
         let mut plan = Vec::with_capacity(settings.len());
         for settings in settings {
@@ -319,7 +341,7 @@ impl Plan {
             let trusted =
                 settings.ca_file.as_deref().map(read_ca_file).transpose().map_err(failed)?;
             let ca = settings.ca_file.as_deref().zip(trusted.as_deref());
-            let client = match clients.get(&trusted) {
+            let client = match given.as_ref().or_else(|| clients.get(&trusted)) {
                 Some(client) => client.clone(),
                 None => {
                     let client = Client::new(ca, None).map_err(failed)?;

@@ -1,10 +1,11 @@
 //! Every series, in one place. Labels come from the configuration and from the denial table; nothing
 //! that a client or a token says ever becomes one.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
@@ -15,9 +16,10 @@ use crate::check::{Decision, Denial};
 use crate::gate::Gate;
 use crate::issuer::{IntrospectionStats, Issuers};
 
-/// The sidecar's metrics, in a registry of their own.
+/// Every series, in a registry of their own.
 pub struct Metrics {
     registry: Registry,
+    pub(super) descriptions: Vec<Desc>,
     decisions: IntCounterVec,
     check_seconds: Histogram,
     /// Connections open now.
@@ -50,8 +52,16 @@ impl Metrics {
     /// # Errors
     /// Never in practice: names and labels are fixed, and a test builds it.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let keep = Keep(&registry);
+        Self::registered(true)
+    }
+
+    /// Those of a gate alone: without connections and reloads, which are a sidecar's.
+    pub(super) fn of_gate() -> Result<Self, prometheus::Error> {
+        Self::registered(false)
+    }
+
+    fn registered(sidecar: bool) -> Result<Self, prometheus::Error> {
+        let keep = Keep { registry: Registry::new(), descriptions: RefCell::default() };
         let build_info: IntGaugeVec = keep.add(IntGaugeVec::new(
             Opts::new("vidimus_build_info", "Always 1; the version stands in the label."),
             &["version"],
@@ -66,14 +76,21 @@ impl Metrics {
                 HistogramOpts::new("vidimus_check_seconds", "Time from question to decision.")
                     .buckets(BUCKETS.to_vec()),
             ))?,
-            connections_open: keep
-                .add(IntGauge::new("vidimus_connections_open", "Connections open now."))?,
-            connections: keep
-                .add(IntCounter::new("vidimus_connections_total", "Connections accepted."))?,
-            reloads: keep.add(IntCounterVec::new(
-                Opts::new("vidimus_reloads_total", "Reloads of the configuration."),
-                &["outcome"],
-            ))?,
+            connections_open: keep.add_if(
+                sidecar,
+                IntGauge::new("vidimus_connections_open", "Connections open now."),
+            )?,
+            connections: keep.add_if(
+                sidecar,
+                IntCounter::new("vidimus_connections_total", "Connections accepted."),
+            )?,
+            reloads: keep.add_if(
+                sidecar,
+                IntCounterVec::new(
+                    Opts::new("vidimus_reloads_total", "Reloads of the configuration."),
+                    &["outcome"],
+                ),
+            )?,
             cache_hits: keep
                 .add(IntCounter::new("vidimus_token_cache_hits", "Proofs found in the cache."))?,
             cache_misses: keep
@@ -126,7 +143,8 @@ impl Metrics {
             ))?,
             introspection_cache_hits: keep
                 .add(IntCounter::new("vidimus_introspection_cache_hits", "Answers used again."))?,
-            registry,
+            registry: keep.registry,
+            descriptions: keep.descriptions.into_inner(),
             scraping: Mutex::new(()),
         })
     }
@@ -148,6 +166,16 @@ impl Metrics {
 
     /// All series in Prometheus' text format, version 0.0.4.
     pub fn render(&self, gate: &Gate, issuers: &Issuers) -> Vec<u8> {
+        let mut text = Vec::new();
+        let families = self.gather(gate, Some(issuers));
+        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
+            tracing::error!("cannot write metrics: {error}");
+        }
+        text
+    }
+
+    /// All series, brought up to date.
+    pub(super) fn gather(&self, gate: &Gate, issuers: Option<&Issuers>) -> Vec<MetricFamily> {
         let _one_at_a_time = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
         let cache = gate.cache_stats();
         catch_up(&self.cache_hits, cache.hits);
@@ -169,19 +197,16 @@ impl Metrics {
             }
         }
         self.jwks_refreshes.reset();
-        for (realm, outcomes) in issuers.outcomes() {
+        for (realm, outcomes) in issuers.map(Issuers::outcomes).unwrap_or_default() {
             for (outcome, count) in outcomes {
                 self.jwks_refreshes.with_label_values(&[&*realm, outcome]).inc_by(count);
             }
         }
-        let seconds = self.introspections(gate, &issuers.introspections());
+        let introspections = issuers.map(Issuers::introspections).unwrap_or_default();
+        let seconds = self.introspections(gate, &introspections);
         let mut families = self.registry.gather();
         families.extend(seconds);
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
-            tracing::error!("cannot write metrics: {error}");
-        }
-        text
+        families
     }
 }
 
@@ -254,15 +279,29 @@ fn catch_up(counter: &IntCounter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }
 
-struct Keep<'a>(&'a Registry);
+struct Keep {
+    registry: Registry,
+    descriptions: RefCell<Vec<Desc>>,
+}
 
-impl Keep<'_> {
+impl Keep {
     fn add<C: Collector + Clone + 'static>(
         &self,
         collector: Result<C, prometheus::Error>,
     ) -> Result<C, prometheus::Error> {
+        self.add_if(true, collector)
+    }
+
+    fn add_if<C: Collector + Clone + 'static>(
+        &self,
+        wanted: bool,
+        collector: Result<C, prometheus::Error>,
+    ) -> Result<C, prometheus::Error> {
         let collector = collector?;
-        self.0.register(Box::new(collector.clone()))?;
+        if wanted {
+            self.descriptions.borrow_mut().extend(collector.desc().into_iter().cloned());
+            self.registry.register(Box::new(collector.clone()))?;
+        }
         Ok(collector)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use vidimus::demo::samples::CERTIFICATE;
+use vidimus::testing::samples::CERTIFICATE;
 
 use crate::process::{Guard, run, signal, until};
 use crate::sidecar::VIDIMUS;

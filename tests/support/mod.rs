@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vidimus::check::*;
-use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples;
 use vidimus::gate::{Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::samples;
 
 /// When every story begins.
 pub(crate) const NOW: i64 = 1_800_000_000;

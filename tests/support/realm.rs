@@ -23,11 +23,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use vidimus::check::*;
-use vidimus::demo::issuer::Issuer;
-use vidimus::demo::key::SigningKey;
-use vidimus::demo::samples;
 use vidimus::gate::{Clock as _, Gate, Live, Rules, SystemClock};
 use vidimus::issuer::*;
+use vidimus::testing::Issuer;
+use vidimus::testing::key::SigningKey;
+use vidimus::testing::samples;
 
 use crate::support::{active, ec_key, rules};
 

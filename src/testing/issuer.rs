@@ -1,8 +1,8 @@
 //! An issuer inside the process that behaves like a Keycloak realm: discovery, certs, token endpoint,
 //! introspection.
 //!
-//! The demo runs it, and so do the quick tests, which also make it misbehave. It listens on this
-//! machine only and gives a token to whoever knows the sample client: it is no identity provider.
+//! It listens on this machine only and gives a token to whoever knows the sample client: it is no identity
+//! provider.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -16,10 +16,11 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use super::form::Form;
-pub use super::introspection::INTROSPECTOR;
 use super::key::{KeyError, SigningKey};
 use super::pages::{Shared, accept};
+use super::samples;
 use crate::check::Algorithm;
+use crate::gate::{Clock as _, SystemClock};
 
 /// The one client that the token endpoint knows, and its secret.
 pub const CLIENT: (&str, &str) = ("orders-web", "demo-secret");
@@ -73,6 +74,15 @@ impl Issuer {
         Ok(Self { shared, address, task })
     }
 
+    /// Listens at a free port of this machine, as realm `test` with fresh keys.
+    ///
+    /// # Errors
+    /// Without a port, or without randomness.
+    pub async fn local() -> std::io::Result<Self> {
+        let keys = Self::fresh_keys().map_err(std::io::Error::other)?;
+        Self::start(([127, 0, 0, 1], 0).into(), "test", keys).await
+    }
+
     /// New ES256 and EdDSA keys, as [`Self::start`] wants them.
     ///
     /// # Errors
@@ -110,6 +120,30 @@ impl Issuer {
     pub fn asked(&self) -> (u64, u64) {
         let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
         (count(&self.shared.metadata_asked), count(&self.shared.keys_asked))
+    }
+}
+
+/// Tokens that say everything themselves.
+impl Issuer {
+    /// The claims of a good token: for `orders-api`, good for five minutes, see [`samples::claims`].
+    pub fn claims(&self) -> Value {
+        samples::claims(self.issuer(), SystemClock.now().as_secs())
+    }
+
+    /// Signs a good token in which these claims are different; `null` takes one out.
+    ///
+    /// # Errors
+    /// Without a key to sign with.
+    pub fn token(&self, change: Value) -> Result<String, KeyError> {
+        let mut claims = self.claims();
+        let members = claims.as_object_mut().ok_or(KeyError)?;
+        for (name, value) in change.as_object().into_iter().flatten() {
+            match value {
+                Value::Null => members.remove(name),
+                value => members.insert(name.clone(), value.clone()),
+            };
+        }
+        self.shared.signing_key()?.sign(&claims)
     }
 }
 

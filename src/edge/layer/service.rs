@@ -1,0 +1,223 @@
+//! The service and its future.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::request::Parts;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::{Choice, LayerRules};
+use crate::check::{Decision, Facts, Refusal};
+use crate::edge::client::Presented;
+use crate::edge::refusal::Refuse;
+use crate::edge::{answer, credential};
+use crate::gate::Undecided;
+
+/// What [`CheckLayer`](super::CheckLayer) makes of a service.
+pub struct CheckService<S, R> {
+    inner: S,
+    shared: Arc<Shared<R>>,
+}
+
+struct Shared<R> {
+    rules: LayerRules,
+    refuse: R,
+}
+
+impl<S, R> CheckService<S, R> {
+    pub(super) fn new(inner: S, rules: LayerRules, refuse: R) -> Self {
+        Self { inner, shared: Arc::new(Shared { rules, refuse }) }
+    }
+}
+
+impl<S: Clone, R> Clone for CheckService<S, R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for CheckService<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, R, A, B> Service<Request<A>> for CheckService<S, R>
+where
+    S: Service<Request<A>, Response = Response<B>> + Clone,
+    R: Refuse<B> + Send + Sync + 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = CheckFuture<S, R, A, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        let shared = &self.shared;
+        let policy = shared.rules.policy(&parts);
+        let began = shared.rules.observe.is_some().then(Instant::now);
+        // Mostly nothing has to be waited for: then there is nothing to box either.
+        let state = match shared.rules.ask(&parts, &policy, |facts| shared.rules.gate.look(facts)) {
+            Ok(decision) => match shared.rules.settle(decision, &mut parts, began) {
+                Ok(()) => {
+                    let future = self.inner.call(Request::from_parts(parts, body));
+                    State::Calling { future }
+                }
+                Err(refusal) => State::Refused { response: Some(shared.refuse(&refusal)) },
+            },
+            Err(undecided) => {
+                let policy = Cow::into_owned(policy);
+                let wait = wait(Arc::clone(shared), parts, policy, undecided);
+                // The service that was polled is the one that is ready.
+                let next = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, next);
+                let shared = Arc::clone(shared);
+                State::Waiting { wait: Box::pin(wait), rest: Some((ready, body)), shared, began }
+            }
+        };
+        CheckFuture { state }
+    }
+}
+
+/// Waits for what the decision lacks.
+async fn wait<R>(
+    shared: Arc<Shared<R>>,
+    parts: Parts,
+    policy: String,
+    undecided: Undecided,
+) -> (Parts, Decision) {
+    let rules = &shared.rules;
+    let presented = rules.presented(&parts);
+    let credential = credential::find(&parts.headers, &rules.settings.sources);
+    let facts = Facts { policy: &policy, credential, certificate: &presented };
+    let decision = rules.gate.decide(&facts, undecided).await;
+    drop(presented);
+    (parts, decision)
+}
+
+impl<R> Shared<R> {
+    fn refuse<B>(&self, refusal: &Refusal) -> Response<B>
+    where
+        R: Refuse<B>,
+    {
+        let mut response = self.refuse.refuse(refusal);
+        response.extensions_mut().insert(refusal.denial);
+        response
+    }
+}
+
+impl LayerRules {
+    fn policy(&self, parts: &Parts) -> Cow<'_, str> {
+        match &self.policy {
+            Choice::Named(name) => Cow::Borrowed(&**name),
+            Choice::ByRequest(choose) => choose(parts),
+        }
+    }
+
+    fn presented<'a>(&'a self, parts: &'a Parts) -> Presented<'a> {
+        Presented::new(parts, (self.peer)(parts), &self.settings, self.certificate)
+    }
+
+    fn ask<T>(&self, parts: &Parts, policy: &str, ask: impl FnOnce(&Facts<'_>) -> T) -> T {
+        let presented = self.presented(parts);
+        let credential = credential::find(&parts.headers, &self.settings.sources);
+        ask(&Facts { policy, credential, certificate: &presented })
+    }
+
+    /// Makes a request that passes ready for the service.
+    fn settle(
+        &self,
+        decision: Decision,
+        parts: &mut Parts,
+        began: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        tracing::debug!(edge = "tower", reason = decision.label(), "decision");
+        if let (Some(observe), Some(began)) = (&self.observe, began) {
+            observe(&decision, began.elapsed());
+        }
+        match decision {
+            Decision::Allow(grant) => {
+                if self.identity {
+                    answer::identify(&mut parts.headers, &grant);
+                }
+                parts.extensions.insert(grant); // in place of any that stood there
+                Ok(())
+            }
+            Decision::Deny(refusal) => Err(refusal),
+        }
+    }
+}
+
+pin_project! {
+    /// The response of [`CheckService`].
+    pub struct CheckFuture<S, R, A, B>
+    where
+        S: Service<Request<A>>,
+    {
+        #[pin]
+        state: State<S, R, A, B, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, R, A, B, F> {
+        Waiting {
+            wait: Pin<Box<dyn Future<Output = (Parts, Decision)> + Send>>,
+            rest: Option<(S, A)>,
+            shared: Arc<Shared<R>>,
+            began: Option<Instant>,
+        },
+        Calling { #[pin] future: F },
+        Refused { response: Option<Response<B>> },
+    }
+}
+
+impl<S, R, A, B> Future for CheckFuture<S, R, A, B>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    R: Refuse<B>,
+{
+    type Output = Result<Response<B>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Calling { future } => return future.poll(cx),
+                StateProjection::Refused { response } => match response.take() {
+                    Some(response) => return Poll::Ready(Ok(response)),
+                    None => return Poll::Pending, // polled after its end
+                },
+                StateProjection::Waiting { wait, rest, shared, began } => {
+                    let (mut parts, decision) = ready!(wait.as_mut().poll(cx));
+                    let Some((mut inner, body)) = rest.take() else { return Poll::Pending };
+                    match shared.rules.settle(decision, &mut parts, *began) {
+                        Ok(()) => {
+                            let future = inner.call(Request::from_parts(parts, body));
+                            State::Calling { future }
+                        }
+                        Err(refusal) => State::Refused { response: Some(shared.refuse(&refusal)) },
+                    }
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Request<A>>, R, A, B> fmt::Debug for CheckFuture<S, R, A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckFuture").finish_non_exhaustive()
+    }
+}

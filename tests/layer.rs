@@ -1,0 +1,550 @@
+//! `CheckLayer` around services of its caller: policies, certificates, headers, refusals, axum.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what broke"
+)]
+
+mod support;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use http::header::WWW_AUTHENTICATE;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::json;
+use tokio::time::timeout;
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
+use vidimus::builder::{Policy, Realm};
+use vidimus::check::{Refusal, Thumbprint};
+use vidimus::edge::certificate::Provider;
+use vidimus::edge::client::{CertificateFrom, TlsClientCertificate};
+use vidimus::edge::forwarded::Peer;
+use vidimus::edge::refusal::{Grpc, Refuse as _, Standard};
+use vidimus::testing::{Fault, Issuer};
+use vidimus::{CheckLayer, Denial, Gate, GateBuilder, Grant};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct World {
+    issuer: Issuer,
+    gate: Gate,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(|builder| builder).await
+    }
+
+    async fn with(change: impl FnOnce(GateBuilder) -> GateBuilder) -> Self {
+        let issuer = Issuer::local().await.unwrap();
+        let builder = GateBuilder::new()
+            .realm(Realm::new(issuer.issuer()).audience(["orders-api"]))
+            .policy(Policy::new("default"))
+            .policy(Policy::new("admin").roles(["realm:admin"]));
+        let gate = change(builder).build().unwrap();
+        timeout(5 * SECOND, gate.ready()).await.unwrap();
+        Self { issuer, gate }
+    }
+
+    fn layer(&self) -> CheckLayer {
+        CheckLayer::new(&self.gate, "default").unwrap()
+    }
+
+    fn token(&self, change: serde_json::Value) -> String {
+        self.issuer.token(change).unwrap()
+    }
+
+    fn ask(&self) -> Request<Full<Bytes>> {
+        ask(&self.token(json!({})))
+    }
+}
+
+fn ask(token: &str) -> Request<Full<Bytes>> {
+    let request = Request::get("/orders/7?q=1").header("authorization", format!("Bearer {token}"));
+    request.body(Full::from("body")).unwrap()
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers with the subject; keeps the head of each request that reaches it.
+#[derive(Default)]
+struct Inner {
+    seen: Arc<Mutex<Vec<Parts>>>,
+    ready: bool,
+}
+
+/// A clone that nobody has polled is not ready, as one of a service with a limit is not.
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        Self { seen: Arc::clone(&self.seen), ready: false }
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Inner {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without being ready");
+        let (parts, body) = request.into_parts();
+        let subject =
+            parts.extensions.get().and_then(Grant::subject).unwrap_or("nobody").to_owned();
+        self.seen.lock().unwrap().push(parts);
+        Box::pin(async move {
+            assert_eq!(body.collect().await.unwrap().to_bytes(), "body");
+            Ok(Response::new(subject.into()))
+        })
+    }
+}
+
+async fn through<R>(layer: &CheckLayer<R>, request: Request<Full<Bytes>>) -> (Answer, Option<Parts>)
+where
+    R: vidimus::edge::refusal::Refuse<Full<Bytes>> + Clone + Send + Sync + 'static,
+{
+    let inner = Inner::default();
+    let answer = layer.layer(inner.clone()).oneshot(request).await.unwrap();
+    let seen = inner.seen.lock().unwrap().pop();
+    (answer, seen)
+}
+
+async fn denial<R>(layer: &CheckLayer<R>, request: Request<Full<Bytes>>) -> Option<Denial>
+where
+    R: vidimus::edge::refusal::Refuse<Full<Bytes>> + Clone + Send + Sync + 'static,
+{
+    let (answer, seen) = through(layer, request).await;
+    let denial = answer.extensions().get().copied();
+    assert_eq!(seen.is_some(), denial.is_none(), "either refused or passed");
+    denial
+}
+
+async fn text(answer: Answer) -> String {
+    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn what_passes_reaches_the_service_with_its_grant_and_is_otherwise_as_it_came() {
+    let world = World::new().await;
+    let mut request = world.ask();
+    request.headers_mut().insert("x-auth-request-user", "mallory".parse().unwrap());
+    request.extensions_mut().insert(7_u8);
+    let before = request.headers().clone();
+    let (answer, seen) = through(&world.layer(), request).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(text(answer).await, "f1d0ca5e-0000-4000-8000-a11ce0000001");
+    let seen = seen.unwrap();
+    assert_eq!(seen.headers, before, "headers are not believed, and not touched");
+    assert_eq!(
+        (seen.uri.to_string().as_str(), seen.extensions.get()),
+        ("/orders/7?q=1", Some(&7_u8))
+    );
+    assert_eq!(seen.extensions.get::<Grant>().unwrap().policy().name(), "default");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_answered_as_the_sidecar_does_and_goes_no_further() {
+    let world = World::new().await;
+    let layer = CheckLayer::new(&world.gate, "admin").unwrap();
+    let (answer, seen) = through(&layer, world.ask()).await;
+    assert!(seen.is_none());
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    let challenge = answer.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+    assert!(
+        challenge.starts_with("Bearer realm=\"admin\", error=\"insufficient_scope\""),
+        "{challenge}"
+    );
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    assert!(text(answer).await.contains("\"error\":\"insufficient_scope\""));
+
+    // A grant that somebody else has put there counts for nothing.
+    let (_, seen) = through(&world.layer(), world.ask()).await;
+    let mut forged = ask("not.a.token");
+    forged.extensions_mut().insert(seen.unwrap().extensions.get::<Grant>().unwrap().clone());
+    assert_eq!(denial(&world.layer(), forged).await, Some(Denial::TokenMalformed));
+    let nothing = Request::get("/").body(Full::default()).unwrap();
+    assert_eq!(denial(&world.layer(), nothing).await, Some(Denial::NoCredential));
+}
+
+#[tokio::test]
+async fn the_policy_is_named_once_or_chosen_for_each_request() {
+    let world = World::new().await;
+    let error = CheckLayer::new(&world.gate, "admni").unwrap_err().to_string();
+    assert_eq!(error, "there is no policy \"admni\"; there are: admin, default");
+
+    let layer = CheckLayer::choosing(&world.gate, |parts| match parts.method {
+        http::Method::GET => "default",
+        http::Method::DELETE => "admin",
+        _ => "nowhere",
+    });
+    for (method, expected) in
+        [("GET", None), ("DELETE", Some(Denial::RoleMissing)), ("PUT", Some(Denial::PolicyUnknown))]
+    {
+        let mut request = world.ask();
+        *request.method_mut() = method.parse().unwrap();
+        assert_eq!(denial(&layer, request).await, expected, "{method}");
+    }
+    let mut request = world.ask();
+    *request.method_mut() = http::Method::PUT;
+    assert_eq!(through(&layer, request).await.0.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn refusals_are_replaceable_as_a_whole_or_in_part() {
+    let world = World::new().await;
+    let own = world.layer().refusal(|refusal: &Refusal| {
+        let mut answer: Answer = Standard.refuse(refusal);
+        *answer.body_mut() = Full::from(refusal.denial.answer().label);
+        answer
+    });
+    let (answer, _) = through(&own, ask("x")).await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    assert!(answer.headers().contains_key(WWW_AUTHENTICATE));
+    assert_eq!(text(answer).await, "token_opaque");
+
+    let grpc = world.layer().refusal(Grpc);
+    for (token, code) in [("x", "16"), ("a,b", "3")] {
+        let (answer, _) = through(&grpc, ask(token)).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["content-type"], "application/grpc");
+        assert_eq!(answer.headers()["grpc-status"], code, "{token}");
+    }
+    for denial in Denial::ALL {
+        let refusal = Refusal { denial, policy: None, realm: None };
+        let answer: Answer = Grpc.refuse(&refusal);
+        let code = answer.headers()["grpc-status"].to_str().unwrap();
+        let expected = match denial.answer().status {
+            400 => "3",
+            401 => "16",
+            403 => "7",
+            503 => "14",
+            other => panic!("{denial:?}: {other}"),
+        };
+        assert_eq!(code, expected, "{denial:?}");
+    }
+}
+
+#[tokio::test]
+async fn identity_headers_are_set_on_request_over_whatever_the_client_sent() {
+    let world = World::with(|builder| {
+        builder
+            .policy(Policy::new("headers").header("X-User", "sub").header("X-Team", "department"))
+    })
+    .await;
+    let layer = CheckLayer::new(&world.gate, "headers").unwrap().identity_headers();
+    let mut request = world.ask();
+    for name in ["x-user", "x_user", "X_User", "x-team", "x_team"] {
+        request
+            .headers_mut()
+            .append(http::HeaderName::try_from(name).unwrap(), "mallory".parse().unwrap());
+    }
+    request.headers_mut().insert("x-other", "kept".parse().unwrap());
+    let headers = through(&layer, request).await.1.unwrap().headers;
+    let user: Vec<_> = headers.get_all("x-user").iter().collect();
+    assert_eq!(user, ["f1d0ca5e-0000-4000-8000-a11ce0000001"]);
+    for gone in ["x_user", "x-team", "x_team"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    assert_eq!(headers["x-other"], "kept");
+}
+
+#[tokio::test]
+async fn the_clients_certificate_comes_from_one_place_and_never_from_two() {
+    use CertificateFrom::{Configured, Connection, Header};
+    use Denial::{
+        CertificateMismatch, CertificateMissing, CertificateRepeated, CertificateUntrusted,
+    };
+    let mine = Thumbprint::of(b"mine");
+    let hex = |bytes: &[u8]| {
+        Thumbprint::of(bytes).as_bytes().iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    let plain = World::new().await;
+    let proxied = World::with(|builder| builder.client_certificate(Provider::Thumbprint)).await;
+    let near = Some(Peer::Ip([127, 0, 0, 1].into()));
+    let far = Some(Peer::Ip([192, 0, 2, 1].into()));
+    // Whether there is [client_certificate], where it is looked for, who asks, what comes in the header and
+    // what in the extension.
+    for (case, world, from, peer, header, extension, expected) in [
+        ("nothing anywhere", &plain, Configured, near, None, None, Some(CertificateMissing)),
+        ("the connection's", &plain, Configured, None, None, Some("mine"), None),
+        (
+            "another connection's",
+            &plain,
+            Configured,
+            None,
+            None,
+            Some("thief"),
+            Some(CertificateMismatch),
+        ),
+        (
+            "a header that nobody asked for",
+            &plain,
+            Configured,
+            near,
+            Some("mine"),
+            None,
+            Some(CertificateMissing),
+        ),
+        (
+            "such a header of a thief",
+            &plain,
+            Configured,
+            near,
+            Some("mine"),
+            Some("thief"),
+            Some(CertificateMismatch),
+        ),
+        ("a proxy's header", &proxied, Configured, near, Some("mine"), None, None),
+        (
+            "a stranger's header",
+            &proxied,
+            Configured,
+            far,
+            Some("mine"),
+            None,
+            Some(CertificateUntrusted),
+        ),
+        (
+            "a header from nobody knows whom",
+            &proxied,
+            Configured,
+            None,
+            Some("mine"),
+            None,
+            Some(CertificateUntrusted),
+        ),
+        (
+            "the proxy's own connection alone",
+            &proxied,
+            Configured,
+            near,
+            None,
+            Some("mine"),
+            Some(CertificateRepeated),
+        ),
+        (
+            "both, and equal",
+            &proxied,
+            Configured,
+            near,
+            Some("mine"),
+            Some("mine"),
+            Some(CertificateRepeated),
+        ),
+        ("both, the header told", &proxied, Header, near, Some("mine"), Some("proxy"), None),
+        (
+            "the proxy is not its client",
+            &proxied,
+            Header,
+            near,
+            None,
+            Some("mine"),
+            Some(CertificateMissing),
+        ),
+        (
+            "both, the connection told",
+            &proxied,
+            Connection,
+            near,
+            Some("mine"),
+            Some("thief"),
+            Some(CertificateMismatch),
+        ),
+        ("the connection told", &proxied, Connection, near, Some("thief"), Some("mine"), None),
+        (
+            "the connection told, without",
+            &proxied,
+            Connection,
+            near,
+            Some("mine"),
+            None,
+            Some(CertificateMissing),
+        ),
+    ] {
+        let token = world.token(json!({ "cnf": { "x5t#S256": mine.to_string() } }));
+        let mut request = ask(&token);
+        if let Some(held) = header {
+            request
+                .headers_mut()
+                .insert("x-client-cert-sha256", hex(held.as_bytes()).parse().unwrap());
+        }
+        request.extensions_mut().extend(peer.map(one).unwrap_or_default());
+        let certificate =
+            extension.map(|held: &str| TlsClientCertificate::from_der(held.as_bytes()));
+        request.extensions_mut().extend(certificate.map(one).unwrap_or_default());
+        let layer = world.layer().certificate_from(from);
+        assert_eq!(denial(&layer, request).await, expected, "{case}");
+    }
+}
+
+fn one<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    extensions.insert(value);
+    extensions
+}
+
+#[tokio::test]
+async fn who_asks_is_told_by_the_application() {
+    let world = World::with(|builder| builder.client_certificate(Provider::Thumbprint)).await;
+    let hash = Thumbprint::of(b"mine");
+    let token = world.token(json!({ "cnf": { "x5t#S256": hash.to_string() } }));
+    let layer = world.layer().peer(|parts| match parts.extensions.get::<SocketAddr>() {
+        Some(address) => (*address).into(),
+        None => Peer::Unknown,
+    });
+    for (from, expected) in [
+        (None, Some(Denial::CertificateUntrusted)),
+        (Some("127.0.0.1"), None),
+        (Some("192.0.2.1"), Some(Denial::CertificateUntrusted)),
+    ] {
+        let mut request = ask(&token);
+        request.headers_mut().insert("x-client-cert-sha256", hash.to_string().parse().unwrap());
+        let address = from.map(|ip| SocketAddr::new(ip.parse::<IpAddr>().unwrap(), 1));
+        request.extensions_mut().extend(address.map(one).unwrap_or_default());
+        assert_eq!(denial(&layer, request).await, expected, "{from:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_to_be_waited_for_goes_to_the_service_that_was_ready() {
+    let world = World::new().await;
+    let fresh = support::ec_key("rotated-in");
+    let token = fresh.sign(&world.issuer.claims()).unwrap();
+    world.issuer.set_keys(vec![fresh]); // which the gate has not seen yet
+    let inner = Inner::default();
+    let mut service = world.layer().layer(inner.clone());
+    let answer = service.ready().await.unwrap().call(ask(&token)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(inner.seen.lock().unwrap().len(), 1);
+    // And the next one, after it.
+    let answer = service.ready().await.unwrap().call(ask(&token)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+
+    // What nobody publishes is refused after the wait, in place of the service.
+    world.issuer.set_fault(Some(Fault::ServerError));
+    let stranger = support::ec_key("unknown").sign(&world.issuer.claims()).unwrap();
+    let answer = service.ready().await.unwrap().call(ask(&stranger)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(inner.seen.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dropped_request_and_a_panicking_handler_leave_a_service_that_works() {
+    let world = World::new().await;
+    let armed = Arc::new(AtomicBool::new(true));
+    let fuse = Arc::clone(&armed);
+    let service = world.layer().layer(service_fn(move |request: Request<Full<Bytes>>| {
+        let fuse = Arc::clone(&fuse);
+        async move {
+            assert!(!fuse.load(Ordering::SeqCst), "a mistake of the handler's");
+            Ok::<_, Infallible>(Response::new(request.into_body()))
+        }
+    }));
+    let (broken, request) = (service.clone(), world.ask());
+    assert!(tokio::spawn(broken.oneshot(request)).await.unwrap_err().is_panic());
+    armed.store(false, Ordering::SeqCst);
+
+    world.issuer.set_fault(Some(Fault::Hang));
+    let stranger = support::ec_key("unknown").sign(&world.issuer.claims()).unwrap();
+    let waiting = service.clone().oneshot(ask(&stranger));
+    assert!(timeout(SECOND / 20, waiting).await.is_err(), "it waits for a fetch");
+    assert_eq!(service.oneshot(world.ask()).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_decision_is_shown_once() {
+    let world = World::new().await;
+    let count = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&count);
+    let layer = world.layer().observe(move |decision, _| {
+        assert!(["ok", "token_opaque"].contains(&decision.label()));
+        seen.fetch_add(1, Ordering::SeqCst);
+    });
+    through(&layer, world.ask()).await;
+    through(&layer, ask("x")).await;
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn axums_handlers_take_the_grant_and_say_so_in_the_log_where_the_layer_is_missing() {
+    async fn named(grant: Grant) -> String {
+        grant.subject().unwrap_or("nobody").to_owned()
+    }
+    async fn perhaps(grant: Option<Grant>) -> String {
+        grant.map_or_else(|| "nobody".to_owned(), |grant| grant.client().unwrap_or("").to_owned())
+    }
+    let world = World::new().await;
+    let app: axum::Router = axum::Router::new()
+        .route("/named", get(named))
+        .route("/perhaps", get(perhaps))
+        .layer(world.layer())
+        .route("/open", get(perhaps))
+        .route("/forgotten", get(named));
+    let (log, _guard) = log();
+    let token = world.token(json!({}));
+    for (path, token, status, body) in [
+        ("/named", Some(&token), 200, "f1d0ca5e-0000-4000-8000-a11ce0000001"),
+        ("/perhaps", Some(&token), 200, "orders-web"),
+        ("/named", None, 401, "{\"error_description\":\"no access token was sent\"}\n"),
+        ("/open", None, 200, "nobody"),
+        ("/forgotten", Some(&token), 500, ""),
+    ] {
+        let mut request = Request::get(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let answer = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let read = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(read, body, "{path}");
+    }
+    let lines = log();
+    let told =
+        lines.lines().filter(|line| line.contains("ERROR") && line.contains("no CheckLayer"));
+    assert_eq!(told.count(), 1, "{lines}");
+    assert!(!lines.contains(&token), "a token stands in the log");
+}
+
+/// What is logged on this thread.
+fn log() -> (impl Fn() -> String, impl Sized) {
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let memory = Memory::default();
+    let writer = memory.clone();
+    let logs = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let read = move || String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+    let second = tracing::Dispatch::new(tracing_subscriber::registry()); // see support::realm::log
+    (read, (second, tracing::subscriber::set_default(logs)))
+}
