@@ -1,66 +1,70 @@
-//! Vidimus validates Keycloak access tokens beside the service they protect.
+//! Vidimus validates Keycloak access tokens: inside your service, or beside it.
 //!
 //! *Vidimus*, "we have inspected": the medieval attestation that a document was examined and found
-//! genuine. This crate is the judgement and everything around it; the `vidimus` command is the same
-//! crate as a sidecar for nginx.
+//! genuine. This crate is the judgement and everything around it. The `vidimus` command is the same crate as a
+//! sidecar for nginx, Envoy and others; a service in Rust needs none.
+//!
+//! # In your service
+//!
+//! ```toml
+//! vidimus = { version = "0.1", default-features = false, features = ["axum"] }
+//! ```
+//!
+//! ```no_run
+//! # #[cfg(feature = "axum")] mod service {
+//! use axum::{Router, routing::get};
+//! use vidimus::builder::Realm;
+//! use vidimus::{CheckLayer, GateBuilder, Grant};
+//!
+//! # pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let shop = Realm::new("https://id.example.com/realms/shop").audience(["orders-api"]);
+//! let gate = GateBuilder::new().realm(shop).build()?;
+//!
+//! let hello = |grant: Grant| async move { format!("hello {:?}", grant.subject()) };
+//! let app: Router = Router::new().route("/", get(hello)).layer(CheckLayer::new(&gate, "default")?);
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # axum::serve(listener, app).await?;
+//! # Ok(())
+//! # }
+//! # }
+//! ```
+//!
+//! The [guides](guide) show it for axum, tonic and others, and how to test a service with tokens of every kind.
 //!
 //! # What it does
 //!
 //! * Fetches and keeps the keys of any number of realms, through rotations and outages.
 //! * Verifies access tokens locally, and keeps the proof, never the verdict: expiry, audience, scopes,
 //!   roles and the key's being published are judged on every request.
-//! * Answers nginx `auth_request` with the identity headers of the caller, or says why not.
+//! * Asks the realm about opaque and lightweight tokens (RFC 7662), once for all who wait.
+//! * Holds certificate-bound tokens to their certificate (RFC 8705).
+//! * Says who calls, or why not: one table from a refusal to its status, challenge and text.
 //!
 //! It does not log anybody in, issue tokens, or match paths: which policy a request falls under is the
-//! edge's own routing.
+//! router's affair. [Known attacks](guide::known_attacks) and [defaults](guide::defaults) have a page each.
 //!
 //! # The picture
 //!
 //! ```text
-//!   nginx ──question──▶ edge ──Facts──▶ gate ──▶ check        pure: no clock, no I/O
-//!         ◀──answer───       ◀Decision─   │ ▲
-//!                                  Source │ │ keys
-//!                                         ▼ │
-//!                                       issuer ──▶ Keycloak
-//! ```
-//!
-//! # Quick start
-//!
-//! The judgement alone is [`check`]: two pure functions, without a runtime. With live state around it:
-//!
-//! ```no_run
-//! # #[cfg(feature = "gate")]
-//! # async fn start(token: &str) -> Result<(), Box<dyn std::error::Error>> {
-//! use std::sync::Arc;
-//! use vidimus::check::{AudienceRule, Decision, Facts, Limits, Policy, RawToken, RealmRules};
-//! use vidimus::gate::{Gate, Live, Rules, SystemClock};
-//! use vidimus::issuer::{IssuerSettings, Issuers};
-//!
-//! let mut shop = RealmRules::new("https://id.example.com/realms/shop");
-//! shop.audience = AudienceRule::OneOf(vec!["orders-api".into()]);
-//! let settings = IssuerSettings::new(&shop.issuer);
-//! let policies = vec![Policy::new("default", vec![0])];
-//! let rules = Rules { realms: vec![shop], policies, limits: Limits::default() };
-//! let live = Arc::new(Live::new(rules, Arc::new(SystemClock))?);
-//! let issuers = Issuers::start(vec![settings], Arc::clone(&live))?;
-//! let gate = Gate::new(live, issuers, 64 << 20);
-//!
-//! let facts = Facts::new("default", Ok(RawToken::new(token)));
-//! match gate.check(&facts).await {
-//!     Decision::Allow(grant) => println!("welcome, {:?}", grant.subject()),
-//!     Decision::Deny(refusal) => println!("no: {}", refusal.denial.answer().description),
-//! }
-//! # Ok(())
-//! # }
+//!   request ──▶ edge ──Facts──▶ gate ──▶ check        pure: no clock, no I/O
+//!           ◀──      ◀Decision─   │ ▲
+//!                          Source │ │ keys, answers
+//!                                 ▼ │
+//!                               issuer ──▶ Keycloak
 //! ```
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | none | [`check`] alone, without a runtime |
+//! | none | [`check`] alone: two pure functions, without a runtime, also for wasm |
 //! | `gate` | [`gate`] and [`issuer`]: live state, caches, fetching (tokio, reqwest) |
-//! | `server` (default) | `edge`, `server`, `config`, `telemetry`, `demo`, and the `vidimus` command |
+//! | `config` | [`config`] and [`builder`]: a gate from a file or from typed settings |
+//! | `tower` | [`CheckLayer`], with all of the above |
+//! | `axum` | `tower`, and [`Grant`] as an argument of handlers |
+//! | `metrics` | [`telemetry`]: a collector for the application's own Prometheus registry |
+//! | `testing` | [`testing`]: an issuer inside the process, for tests |
+//! | `server` (default) | [`server`], [`demo`], [`doctor`] and the `vidimus` command |
 //!
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto
 //! provider, no metrics registry, no logger (the command does, for itself: its logger, and its limit on open files).
@@ -78,6 +82,8 @@ pub mod doctor;
 pub mod edge;
 #[cfg(feature = "gate")]
 pub mod gate;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(feature = "gate")]
 pub mod issuer;
 #[cfg(feature = "server")]

@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use vidimus::check::Denial;
+use vidimus::config::Config;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -155,6 +156,59 @@ fn every_way_for_an_issuer_to_fail_is_documented() {
         for label in labels {
             assert!(readme.contains(&format!("`{label}`")), "README.md does not explain {label}");
         }
+    }
+}
+
+/// `FILE::NAME` in backticks, on the page about attacks.
+#[test]
+fn every_known_attack_names_a_test_that_exists() {
+    let page = read(&root().join("src/guide/known_attacks.md"));
+    let named: Vec<_> = page.split('`').filter_map(|text| text.split_once(".rs::")).collect();
+    assert!(named.len() > 25, "{named:?}");
+    for (file, name) in named {
+        let code = read(&root().join(format!("{file}.rs")));
+        assert!(code.contains(&format!("fn {name}(")), "{file}.rs has no test {name}");
+    }
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
+        assert!(row.contains(".rs::") || row.contains("| proof |"), "no proof: {row}");
+    }
+}
+
+/// Written into a configuration, a default changes nothing.
+#[test]
+fn the_page_of_defaults_tells_the_defaults() {
+    let document = |extra: &[(&str, &str, &str)]| {
+        let lines = |section: &str| {
+            let of = extra.iter().filter(|(in_section, ..)| *in_section == section);
+            of.map(|(_, key, value)| format!("{key} = {value}\n")).collect::<String>()
+        };
+        let text = format!(
+            "[server]\n{}[token]\n{}[cache]\n{}[[realm]]\nissuer = \"https://id.example.com/realms/shop\"\n\
+             audience = [\"a\"]\n{}[realm.jwks]\n{}[realm.introspection]\nclient_id = \"me\"\n\
+             client_secret = \"x\"\n{}[policy.default]\n{}",
+            lines("server"),
+            lines("token"),
+            lines("cache"),
+            lines("realm"),
+            lines("realm.jwks"),
+            lines("introspection"),
+            lines("policy"),
+        );
+        format!("{:?}", Config::parse(&text, "page").unwrap_or_else(|errors| panic!("{errors}")))
+    };
+    let plain = document(&[]);
+    let page = read(&root().join("src/guide/defaults.md"));
+    let rows = page.lines().filter_map(|line| {
+        let (key, rest) = line.strip_prefix("| `")?.split_once("` | `")?;
+        let (value, reason) = rest.split_once("` | ")?;
+        Some((key, value, reason))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    for (key, value, reason) in rows {
+        let (section, key) = key.rsplit_once('.').unwrap();
+        assert_eq!(document(&[(section, key, value)]), plain, "{section}.{key} is not {value}");
+        assert!(reason.len() > 10, "{key} has no reason");
     }
 }
 

@@ -185,7 +185,7 @@ impl Issuer {
         self.shared.introspected.load(Ordering::SeqCst)
     }
 
-    /// Knows the introspecting client by another id or secret than [`INTROSPECTOR`].
+    /// Knows the introspecting client by another id or secret than [`INTROSPECTOR`](super::INTROSPECTOR).
     pub fn set_introspection_client(&self, id: &str, secret: &str) {
         self.shared.state().introspection.client = (id.to_owned(), secret.to_owned());
     }
