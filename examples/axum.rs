@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn orders(grant: Grant) -> Result<String, StatusCode> {
     let caller = grant.claims::<Caller>().map_err(|_| StatusCode::FORBIDDEN)?;
-    let name = caller.preferred_username.as_deref().or(grant.subject()).unwrap_or("nobody");
+    let name = caller.preferred_username.as_deref().or_else(|| grant.subject()).unwrap_or("nobody");
     Ok(format!("orders of {name}\n"))
 }
 

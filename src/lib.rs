@@ -102,3 +102,8 @@ pub use config::Config;
 pub use edge::layer::CheckLayer;
 #[cfg(feature = "gate")]
 pub use gate::Gate;
+
+/// The code of README.md compiles.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
