@@ -394,6 +394,30 @@ async fn the_clients_certificate_comes_from_one_place_and_never_from_two() {
     }
 }
 
+#[tokio::test]
+async fn the_rules_for_certificates_hold_for_those_of_the_connection_too() {
+    let issuer = Issuer::local().await.unwrap();
+    let text = format!(
+        "[[realm]]\nissuer = {:?}\naudience = [\"orders-api\"]\n\
+         [client_certificate]\nprovider = \"nginx\"\ncheck_validity = true\n",
+        issuer.issuer()
+    );
+    let gate = Gate::from_toml(&text).unwrap();
+    gate.ready().await;
+    let layer = CheckLayer::new(&gate, "default").unwrap();
+    let layer = layer.certificate_from(CertificateFrom::Connection);
+    for (until, expected) in [(2999, None), (2001, Some(Denial::CertificateUnacceptable))] {
+        let mut params = rcgen::CertificateParams::new(["client".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        let bound = json!({ "cnf": { "x5t#S256": Thumbprint::of(&der).to_string() } });
+        let mut request = ask(&issuer.token(bound).unwrap());
+        request.extensions_mut().insert(TlsClientCertificate::from_der(&der));
+        assert_eq!(denial(&layer, request).await, expected, "{until}");
+    }
+}
+
 fn one<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {
     let mut extensions = http::Extensions::new();
     extensions.insert(value);

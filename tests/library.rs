@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
 use prometheus::Registry;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -67,8 +68,15 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     assert!(timeout(SECOND / 5, gate.ready()).await.is_err(), "there are no keys yet");
     let token = issuer.token(json!({ "azp": null, "client_id": "cli" })).unwrap();
 
+    let other = Issuer::local().await.unwrap();
+    let both = GateBuilder::new().realm(realm(&issuer)).realm(realm(&other).name("other"));
+    let both = both.build().unwrap();
+    assert!(timeout(SECOND / 5, both.ready()).await.is_err(), "one of two has keys");
+    assert_eq!(other.asked().1, 1);
+
     issuer.set_fault(None);
     timeout(5 * SECOND, gate.ready()).await.expect("tried again after 1 s");
+    timeout(5 * SECOND, both.ready()).await.expect("both have keys");
     gate.ready().await; // and stays so
     let grant = judge(&gate, &token).await.unwrap();
     assert_eq!(grant.issuer(), issuer.issuer());
@@ -501,6 +509,17 @@ async fn the_application_keeps_its_own_providers_and_registries() {
     assert!(rustls::crypto::CryptoProvider::get_default().is_none(), "it was installed by Vidimus");
     assert!(prometheus::gather().iter().all(|family| !family.name().starts_with("vidimus")));
 
+    // Had it used the default, none could be installed; did it use this one, it would panic.
+    static PANICS: CryptoProvider = CryptoProvider {
+        signer_factory: |_, _| panic!("Vidimus signs with the application's provider"),
+        verifier_factory: |_, _| panic!("Vidimus verifies with the application's provider"),
+        key_utils: KeyUtils::new_unimplemented(),
+    };
+    let token = issuer.token(json!({})).unwrap();
+    assert!(judge(&gate, &token).await.is_ok());
+    PANICS.install_default().expect("it was free");
+    assert!(judge(&gate, &issuer.token(json!({ "sub": "bob" })).unwrap()).await.is_ok());
+
     let registry = Registry::new();
     let metrics = GateMetrics::new(&gate).unwrap();
     registry.register(Box::new(metrics.clone())).unwrap();
@@ -546,7 +565,7 @@ fn a_runtime_that_ends_in_the_middle_of_a_request_leaves_a_gate_that_others_can_
         assert!(judge(&gate, &good).await.is_ok());
         assert!(timeout(SECOND / 5, judge(&gate, &opaque)).await.is_err());
     });
-    guest.shutdown_background();
+    drop(guest); // waits for its end; who joined the question before that would be told 503
     issuer.set_introspection_fault(None);
     let claims = json!({ "aud": ["orders-api", INTROSPECTOR.0] });
     let mut full = issuer.claims();
@@ -558,9 +577,24 @@ fn a_runtime_that_ends_in_the_middle_of_a_request_leaves_a_gate_that_others_can_
     });
 
     // Its own runtime ends: what is known stays, and the rest is refused at once instead of after 5 s.
-    home.shutdown_background();
+    issuer.set_fault(Some(Fault::Hang)); // and whoever waits for a fetch at that moment waits no longer
     let last = Runtime::new().unwrap();
+    let waiting = last.spawn({
+        let (gate, claims) = (gate.clone(), issuer.claims());
+        async move {
+            let stranger = support::ec_key("rotated-in").sign(&claims).unwrap();
+            let began = Instant::now();
+            (judge(&gate, &stranger).await.unwrap_err(), began.elapsed())
+        }
+    });
+    while issuer.asked().1 < 2 {
+        std::thread::sleep(SECOND / 100);
+    }
+    home.shutdown_background();
     last.block_on(async {
+        let (denial, took) = waiting.await.unwrap();
+        assert_eq!(denial, Denial::KeysUnavailable);
+        assert!(took < 2 * SECOND, "{took:?}");
         assert!(judge(&gate, &good).await.is_ok());
         let began = Instant::now();
         let stranger = support::ec_key("unknown").sign(&issuer.claims()).unwrap();

@@ -31,6 +31,9 @@ const MAX_WAITING: usize = 1_024;
 /// The number of the round after which a realm is no longer asked.
 const RETIRED: u64 = u64::MAX;
 
+/// The same, when nobody has taken its place: its task ended with the runtime.
+const ORPHANED: u64 = RETIRED - 1;
+
 /// Where the keys are, and until when that is believed: forced fetches must not put off looking again.
 pub(super) struct Known {
     uri: Url,
@@ -79,6 +82,7 @@ impl Realm {
             // The sender lives as long as `self`: waiting can only end well or in time.
             match timeout_at(deadline, ended.wait_for(|number| *number >= round)).await {
                 Ok(Ok(number)) if *number == RETIRED => return None,
+                Ok(Ok(number)) if *number == ORPHANED => return Some(Refresh::Unreachable),
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return Some(Refresh::Unreachable),
             }
@@ -107,36 +111,39 @@ impl Realm {
 
     fn tell(&self, round: u64) {
         self.ended.send_if_modified(|last| {
-            let retired = *last == RETIRED; // for good, though a last fetch may end after that
-            if !retired {
+            let over = *last >= ORPHANED; // for good, though a last fetch may end after that
+            if !over {
                 *last = round;
             }
-            !retired
+            !over
         });
     }
 
     /// Fetches for ever. Aborted when the realm leaves the configuration. Should a fetch panic, a realm
     /// whose keys nobody fetches any more would be an outage in a day: it begins anew.
-    pub(super) async fn run(
+    pub(super) fn run(
         self: Arc<Self>,
         client: Client,
         live: Arc<Live>,
         slots: Arc<Semaphore>,
-    ) {
-        loop {
-            let mut fetching = JoinSet::new();
-            let (realm, client) = (Arc::clone(&self), client.clone());
-            fetching.spawn(realm.fetch_for_ever(client, Arc::clone(&live), Arc::clone(&slots)));
-            if fetching.join_next().await.is_none_or(|ended| !ended.is_err_and(|e| e.is_panic())) {
-                return;
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let end = End(Arc::clone(&self)); // although it may end before it is polled
+        async move {
+            let realm = &end.0;
+            loop {
+                let mut fetching = JoinSet::new();
+                let (own, client) = (Arc::clone(realm), client.clone());
+                fetching.spawn(own.fetch_for_ever(client, Arc::clone(&live), Arc::clone(&slots)));
+                let ended = fetching.join_next().await;
+                if ended.is_none_or(|ended| !ended.is_err_and(|e| e.is_panic())) {
+                    return;
+                }
+                let round = lock(&realm.rounds).end(None);
+                realm.tell(round.number);
+                let name = &*realm.settings.name;
+                tracing::error!(realm = name, "fetching keys has panicked; it begins anew");
+                sleep(Duration::from_secs(1)).await;
             }
-            let round = lock(&self.rounds).end(None);
-            self.tell(round.number);
-            tracing::error!(
-                realm = &*self.settings.name,
-                "fetching keys has panicked; it begins anew"
-            );
-            sleep(Duration::from_secs(1)).await;
         }
     }
 
@@ -247,6 +254,15 @@ impl Realm {
             attempt,
             "cannot fetch signing keys: {failure}; {what_works}"
         );
+    }
+}
+
+/// Tells those who wait for a realm's task that it has ended, however that came.
+struct End(Arc<Realm>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.tell(ORPHANED);
     }
 }
 

@@ -197,8 +197,8 @@ impl Issuers {
         let new = self.realms.load();
         for (issuer, running) in old.iter() {
             if new.get(issuer).is_none_or(|kept| !Arc::ptr_eq(&kept.realm, &running.realm)) {
+                running.realm.retire(); // first, so that nobody takes it for orphaned
                 running.task.abort();
-                running.realm.retire();
             }
         }
     }
@@ -236,10 +236,8 @@ impl Source for Issuers {
         let (issuer, kid) = (issuer.to_owned(), kid.to_owned());
         Box::pin(async move {
             loop {
-                let realms = self.realms.load_full();
-                // A task has ended with the runtime that it was started on: nobody fetches any more.
-                let running = realms.get(&*issuer).filter(|running| !running.task.is_finished());
-                let realm = running.map(|running| Arc::clone(&running.realm));
+                let realm =
+                    self.realms.load().get(&*issuer).map(|running| Arc::clone(&running.realm));
                 // Without one, the realm has just left the configuration.
                 let Some(realm) = realm else { return Refresh::Unreachable };
                 if let Some(refresh) = realm.refresh(&kid, has_keys).await {
@@ -323,7 +321,7 @@ impl Plan {
     }
 
     /// The same; with a client of the application's, if there is one, for everything but
-    /// `tls_client_auth`. It then answers for TLS, for proxies, and for not following redirects: what
+    /// `tls_client_auth`, for which alone `ca_file` then counts. The client answers for TLS, for proxies, and for not following redirects: what
     /// came by one is not used, but the question, a secret in it, has been there. The https rule, 5 s for
     /// an answer and 1 MiB stay.
     ///
