@@ -25,7 +25,7 @@ pub use source::{NoReply, Refresh, Source};
 use crate::check::{Decision, Facts};
 use cache::TokenCache;
 use introspection::Introspections;
-use judge::{Learnt, What};
+use judge::{Learnt, Missing, What};
 
 /// As long as one request waits for keys and answers together. The edges wait 6 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,14 +56,17 @@ impl Gate {
     /// [`Source`] allows and never longer than 5 s. Dropping the future is safe at any time: what others
     /// wait for goes on.
     pub async fn check(&self, facts: &Facts<'_>) -> Decision {
-        let mut learnt = Learnt::default();
-        let mut deadline = None;
+        match self.0.judge(facts, &Learnt::default()) {
+            Ok(decision) => decision,
+            // Few requests wait, so what waiting needs is kept out of every request's memory.
+            Err(missing) => Box::pin(self.learn(facts, missing)).await,
+        }
+    }
+
+    /// Asks for what is missing, and judges again.
+    async fn learn(&self, facts: &Facts<'_>, mut missing: Missing) -> Decision {
+        let (mut learnt, deadline) = (Learnt::default(), Instant::now() + PATIENCE);
         loop {
-            let missing = match self.0.judge(facts, &learnt) {
-                Ok(decision) => return decision,
-                Err(missing) => missing,
-            };
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
             match missing.what {
                 What::Keys(ref lookup) if learnt.refresh.is_none() => {
                     let issuer = &missing.realm.issuer;
@@ -78,6 +81,10 @@ impl Gate {
                 }
                 _ => return missing.deny(&learnt),
             }
+            missing = match self.0.judge(facts, &learnt) {
+                Ok(decision) => return decision,
+                Err(missing) => missing,
+            };
         }
     }
 

@@ -4,8 +4,10 @@
 //! A refusal is an answer; an error of gRPC is only what could not be understood at all.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Ready, poll_fn, ready};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -54,17 +56,39 @@ pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
         .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
 
+#[derive(Clone, Copy)]
+enum Asked {
+    Check,
+    Health,
+    Unknown,
+}
+
 /// Answers it.
-pub(super) async fn answer(
+pub(super) fn answer(
     app: Arc<App>,
     request: Request<Incoming>,
     peer: Peer,
-) -> Response<Body> {
-    let told = match request.uri().path() {
-        CHECK => check(&app, request, peer).await,
-        HEALTH => check_health(&app, request).await,
-        _ => Err((Code::Unimplemented, "ask for Authorization/Check or Health/Check")),
+) -> impl Future<Output = Response<Body>> {
+    let asked = match request.uri().path() {
+        CHECK => Asked::Check,
+        HEALTH => Asked::Health,
+        _ => Asked::Unknown,
     };
+    // Its headers say no more: what waits, and is moved about until then, should be small.
+    let body = request.into_body();
+    async move {
+        let told = match asked {
+            Asked::Check => check(&app, body, peer).await,
+            Asked::Health => check_health(&app, body).await,
+            Asked::Unknown => {
+                Err((Code::Unimplemented, "ask for Authorization/Check or Health/Check"))
+            }
+        };
+        respond(told)
+    }
+}
+
+fn respond(told: Told) -> Response<Body> {
     let mut answer = match told {
         Ok(message) => {
             let mut trailers = HeaderMap::new();
@@ -91,9 +115,9 @@ const MESSAGE_TEXT: HeaderName = HeaderName::from_static("grpc-message");
 /// A message behind room for its length.
 type Told = Result<Vec<u8>, (Code, &'static str)>;
 
-async fn check(app: &App, request: Request<Incoming>, peer: Peer) -> Told {
+async fn check(app: &App, body: Incoming, peer: Peer) -> Told {
     let began = Instant::now();
-    let message = message(request).await?;
+    let message = message(body).await?;
     let question = Question::read(&message)
         .map_err(|_| (Code::InvalidArgument, "the message is no CheckRequest"))?;
     let settings = app.settings.load_full();
@@ -106,8 +130,8 @@ async fn check(app: &App, request: Request<Incoming>, peer: Peer) -> Told {
 }
 
 /// Serving from the moment when every realm has had keys until the end begins, as `/readyz` says.
-async fn check_health(app: &App, request: Request<Incoming>) -> Told {
-    let message = message(request).await?;
+async fn check_health(app: &App, body: Incoming) -> Told {
+    let message = message(body).await?;
     let service =
         health::asked(&message).map_err(|_| (Code::InvalidArgument, "no HealthCheckRequest"))?;
     match service {
@@ -120,9 +144,14 @@ async fn check_health(app: &App, request: Request<Incoming>) -> Told {
 }
 
 /// The one message of a request: a byte that says whether it is compressed, four for its length, itself.
-async fn message(request: Request<Incoming>) -> Result<Bytes, (Code, &'static str)> {
-    let body = Limited::new(request.into_body(), MESSAGE).collect();
-    let body = match timeout(PATIENCE, body).await {
+async fn message(body: Incoming) -> Result<Bytes, (Code, &'static str)> {
+    let mut body = Limited::new(body, MESSAGE).collect();
+    // Mostly it is here already, and nothing need be kept for a timer.
+    let whole = match poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll(context))).await {
+        Poll::Ready(whole) => Ok(whole),
+        Poll::Pending => Box::pin(timeout(PATIENCE, body)).await,
+    };
+    let body = match whole {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return Err((Code::ResourceExhausted, "the message is too large")),
         Err(_) => return Err((Code::DeadlineExceeded, "the message did not come")),

@@ -349,7 +349,8 @@ async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respons
     // HTTP comes first: an error of gRPC has the status 200, which lets a request pass there.
     let Some((edge, policy)) = HttpEdge::of(request.uri().path()) else {
         return match grpc::is_grpc(&request) {
-            true => grpc::answer(app, request, peer).await,
+            // Apart, for the sake of those who ask over HTTP.
+            true => Box::pin(grpc::answer(app, request, peer)).await,
             false => not_found().map(Either::Left),
         };
     };
