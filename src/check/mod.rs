@@ -41,6 +41,7 @@ mod claims;
 mod decision;
 mod facts;
 mod identity;
+mod identity_headers;
 mod introspection;
 mod json;
 mod keys;
@@ -61,6 +62,7 @@ pub use claims::{Claims, TokenForm, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;
 pub use identity::ClaimPath;
+pub use identity_headers::IdentityHeaders;
 pub use introspection::{
     Introspected, IntrospectionRules, Reply, ReplyError, UseFor, introspected,
 };

@@ -1,11 +1,15 @@
 //! Once per token: from bytes to a proof.
 
 use std::fmt;
+use std::sync::Arc;
 
+use http::HeaderValue;
+
+use super::identity_headers::Prepared;
 use super::token::{Jws, object};
 use super::{
-    Algorithm, Claims, Denial, KeyId, KeySet, Limits, OwnedToken, Policy, RawToken, Realm, Realms,
-    UnixTime,
+    Algorithm, Claims, Denial, IdentityHeaders, KeyId, KeySet, Limits, OwnedToken, Policy,
+    RawToken, Realm, Realms, UnixTime,
 };
 
 /// Proof that a key which a realm published has signed these claims.
@@ -20,6 +24,7 @@ pub struct Verified {
     introspected: bool,
     claims: Claims,
     jwt: Option<OwnedToken>,
+    identity: Prepared,
 }
 
 impl Verified {
@@ -31,7 +36,7 @@ impl Verified {
         claims: Claims,
         jwt: Option<OwnedToken>,
     ) -> Self {
-        Self { realm, key, introspected: true, claims, jwt }
+        Self { realm, key, introspected: true, claims, jwt, identity: Prepared::default() }
     }
 
     /// The place of its realm.
@@ -54,9 +59,15 @@ impl Verified {
         self.jwt.as_ref()
     }
 
-    /// About how many bytes of memory it takes.
+    /// The values of these headers.
+    pub(super) fn identity(&self, headers: &IdentityHeaders) -> Arc<[HeaderValue]> {
+        self.identity.values(headers, &self.claims)
+    }
+
+    /// About how many bytes of memory it takes, with values for the usual headers.
     pub fn memory(&self) -> usize {
-        self.claims.memory() + self.jwt.as_ref().map_or(0, |jwt| jwt.as_raw().len())
+        const IDENTITY: usize = 512;
+        IDENTITY + self.claims.memory() + self.jwt.as_ref().map_or(0, |jwt| jwt.as_raw().len())
     }
 
     /// What it is made of, for the answer it came with.
@@ -178,6 +189,7 @@ pub(super) fn prove(
             introspected: false,
             claims,
             jwt: None,
+            identity: Prepared::default(),
         })),
         Some(Err(denial)) => Err(denial),
         None => Ok(needs(true)),

@@ -128,7 +128,12 @@ impl<'a> Question<'a> {
         for (name, value) in raw.chain(texts.filter(|_| self.raw_headers.is_empty())) {
             // Envoy joins two lines of one name with a comma, which no bearer credential can hold.
             if name.eq_ignore_ascii_case(AUTHORIZATION.as_str()) {
-                value.split(|byte| *byte == b',').try_for_each(|one| add(name, one))?;
+                let mut from = 0;
+                for comma in memchr::memchr_iter(b',', value) {
+                    add(name, &value[from..comma])?;
+                    from = comma + 1;
+                }
+                add(name, &value[from..])?;
             } else if is_looked_at(name, settings) {
                 add(name, value)?;
             }
@@ -198,8 +203,8 @@ fn allow(grant: &Grant, response: &mut Message) {
     response.nested(OK_RESPONSE, |ok| {
         for (name, value) in grant.identity() {
             match value.is_empty() {
-                false => header(ok, name, &value),
-                true => ok.text(HEADERS_TO_REMOVE, name),
+                false => header(ok, name.as_str(), value.as_bytes()),
+                true => ok.bytes(HEADERS_TO_REMOVE, name.as_str().as_bytes()),
             }
         }
         for name in answer::aliased(grant.policy()) {
@@ -221,7 +226,7 @@ fn denied(refused: &Refused, response: &mut Message) {
     response.nested(DENIED_RESPONSE, |denied| {
         denied.nested(1, |status| status.number(1, refused.status.as_u16().into()));
         for (name, value) in &refused.headers {
-            header(denied, name.as_str(), value);
+            header(denied, name.as_str(), value.as_bytes());
         }
         denied.text(3, &refused.body);
     });
@@ -236,12 +241,12 @@ const HEADERS: u32 = 2;
 const HEADERS_TO_REMOVE: u32 = 5;
 
 /// `HeaderValueOption`.
-fn header(into: &mut Message, name: &str, value: &str) {
+fn header(into: &mut Message, name: &str, value: &[u8]) {
     const OVERWRITE_IF_EXISTS_OR_ADD: u64 = 2;
     into.nested(HEADERS, |option| {
         option.nested(1, |header| {
             header.text(1, name);
-            header.text(2, value);
+            header.bytes(2, value);
         });
         option.number(3, OVERWRITE_IF_EXISTS_OR_ADD);
     });
