@@ -78,6 +78,7 @@ impl Rule {
             | Denial::CredentialMalformed
             | Denial::CredentialRepeated
             | Denial::PolicyUnknown
+            | Denial::QuestionUnreadable
             | Denial::TokenTooLarge
             | Denial::TokenMalformed
             | Denial::Encrypted

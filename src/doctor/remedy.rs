@@ -116,6 +116,7 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
             "`vidimus doctor` says what is wrong with the realm"
         }
         Denial::PolicyUnknown => "write [policy.NAME], or correct --policy",
+        Denial::QuestionUnreadable => "see the log: it says why",
         Denial::TokenTooLarge => "raise max_size in [token], and nginx's buffers with it",
         Denial::TokenMalformed | Denial::CredentialMalformed => {
             "give the token alone, as it stands after \"Bearer \""

@@ -41,6 +41,28 @@ pub(super) fn alias(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
 }
 
+/// Whether a service may take a header of this name for one that the policy hands on, and it is none of
+/// those: if every sign but letters and digits is read as `-`, as CGI and its like do, it is the same name;
+/// or one more of the family `X-Auth-Request-`, which services look for that know oauth2-proxy.
+pub(super) fn lookalikes(policy: &Policy) -> impl Fn(&str) -> bool {
+    let names = || policy.headers.names().chain(&policy.forward_jwt).map(HeaderName::as_str);
+    let family = names().any(|name| name.starts_with(FAMILY));
+    move |name| {
+        let one_of_the_family =
+            family && name.get(..FAMILY.len()).is_some_and(|it| alike(it, FAMILY));
+        (one_of_the_family || names().any(|handed| alike(name, handed)))
+            && !names().any(|handed| name.eq_ignore_ascii_case(handed))
+    }
+}
+
+const FAMILY: &str = "x-auth-request-";
+
+fn alike(name: &str, other: &str) -> bool {
+    let plain =
+        |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == other.len() && name.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
 /// A refusal as any edge sends it, before that edge's own habits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
