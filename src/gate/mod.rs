@@ -12,9 +12,13 @@ mod judge;
 mod snapshot;
 mod source;
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
@@ -22,7 +26,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use snapshot::{Live, Rules, Snapshot};
 pub use source::{NoReply, Refresh, Source};
 
-use crate::check::{Decision, Facts};
+use crate::check::{Decision, Facts, OwnedToken};
 use cache::TokenCache;
 use introspection::Introspections;
 use judge::{Learnt, Missing, What};
@@ -39,6 +43,8 @@ struct Inner {
     source: Arc<dyn Source>,
     cache: Arc<TokenCache>,
     introspections: Arc<Introspections>,
+    /// For signatures that take long: as many at once as there are cores.
+    turns: Arc<Semaphore>,
 }
 
 impl Gate {
@@ -47,13 +53,16 @@ impl Gate {
         let cache = Arc::new(TokenCache::new(cache_bytes));
         let introspections =
             Introspections::new(Arc::clone(&live), Arc::clone(&source), Arc::clone(&cache));
-        Self(Arc::new(Inner { live, source, cache, introspections: Arc::new(introspections) }))
+        let introspections = Arc::new(introspections);
+        let turns = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
+        Self(Arc::new(Inner { live, source, cache, introspections, turns }))
     }
 
     /// Judges one request.
     ///
     /// Waits only for a key that is not known or for a realm's word about the token, for as long as the
-    /// [`Source`] allows and never longer than 5 s. Dropping the future is safe at any time: what others
+    /// [`Source`] allows and never longer than 5 s; and for a signature that takes long to verify
+    /// ([`Key::is_slow`](crate::check::Key::is_slow)), which is done on a thread of its own. Dropping the future is safe at any time: what others
     /// wait for goes on.
     pub async fn check(&self, facts: &Facts<'_>) -> Decision {
         match self.0.judge(facts, &Learnt::default()) {
@@ -68,6 +77,10 @@ impl Gate {
         let (mut learnt, deadline) = (Learnt::default(), Instant::now() + PATIENCE);
         loop {
             match missing.what {
+                What::Turn(token) => {
+                    self.prove_apart(facts.policy, token).await;
+                    learnt.had_turn = true;
+                }
                 What::Keys(ref lookup) if learnt.refresh.is_none() => {
                     let issuer = &missing.realm.issuer;
                     let refresh = self.0.source.refresh(issuer, &lookup.kid, lookup.has_keys);
@@ -86,6 +99,22 @@ impl Gate {
                 Err(missing) => missing,
             };
         }
+    }
+
+    /// Verifies a signature that takes long where no other request waits for it. It goes on if the request
+    /// gives up. Should it not be possible, it is verified here.
+    async fn prove_apart(&self, policy: &str, token: OwnedToken) {
+        let (Ok(runtime), Ok(turn)) =
+            (Handle::try_current(), Arc::clone(&self.0.turns).acquire_owned().await)
+        else {
+            return;
+        };
+        let (inner, policy) = (Arc::clone(&self.0), policy.to_owned());
+        let proving = runtime.spawn_blocking(move || {
+            inner.prove(&policy, token.as_raw());
+            drop(turn);
+        });
+        let _ = proving.await;
     }
 
     /// Counters of the proof cache.
