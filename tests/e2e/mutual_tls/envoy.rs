@@ -40,7 +40,7 @@ pub(crate) const ENVOY_HTTP: Kind = Kind {
 };
 
 fn as_it_is(_: &Path) -> Command {
-    envoy(&Path::new(FILES).join("envoy.yaml"))
+    envoy(&Path::new(FILES).join("mutual-tls.yaml"))
 }
 
 fn over_http(_: &Path) -> Command {
@@ -50,7 +50,8 @@ fn over_http(_: &Path) -> Command {
 /// The certificate itself is sent, and not its hash. What a client says of its identity is not removed
 /// before: it is for Vidimus' answer to replace or remove it. The log has what Vidimus hands over.
 fn with_less(folder: &Path) -> Command {
-    let mut text = fs::read_to_string(Path::new(FILES).join("envoy.yaml")).expect("envoy.yaml");
+    let mut text =
+        fs::read_to_string(Path::new(FILES).join("mutual-tls.yaml")).expect("mutual-tls.yaml");
     for (line, instead) in [
         ("include_peer_certificate: false", "include_peer_certificate: true"),
         ("                - exact: x-forwarded-client-cert\n", ""),
@@ -62,7 +63,7 @@ fn with_less(folder: &Path) -> Command {
             r#"%REQ(X-AUTH-REQUEST-CLIENT)% client=\"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:client)%\""#,
         ),
     ] {
-        assert_eq!(text.matches(line).count(), 1, "envoy.yaml has one line {line}");
+        assert_eq!(text.matches(line).count(), 1, "mutual-tls.yaml has one line {line}");
         text = text.replacen(line, instead, 1);
     }
     let file = folder.join("envoy.yaml");
