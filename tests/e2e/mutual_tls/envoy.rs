@@ -54,10 +54,10 @@ fn with_less(folder: &Path) -> Command {
         fs::read_to_string(Path::new(FILES).join("mutual-tls.yaml")).expect("mutual-tls.yaml");
     for (line, instead) in [
         ("include_peer_certificate: false", "include_peer_certificate: true"),
-        ("                - exact: x-forwarded-client-cert\n", ""),
+        // Names that look like an identity header are shown to Vidimus, which has them removed.
+        ("- exact: x-forwarded-client-cert", "- safe_regex: { regex: \"x[^a-z]auth.*\" }"),
         ("              - remove_on_match: { key_matcher: { prefix: x-auth-request- } }\n", ""),
-        // Those with underscores, but for certificates.
-        (r#""[^:]*[^a-z0-9:-].*""#, r#""[^:]*([^a-z0-9:_-]|cert).*""#),
+        (r#""[^:]*[^a-z0-9:-].*""#, r#""[^:]*cert.*""#),
         (
             r#"sub=\"%REQ(X-AUTH-REQUEST-USER)%\""#,
             r#"%REQ(X-AUTH-REQUEST-CLIENT)% client=\"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:client)%\""#,
@@ -71,7 +71,7 @@ fn with_less(folder: &Path) -> Command {
     envoy(&file)
 }
 
-fn envoy(configuration: &Path) -> Command {
+pub(crate) fn envoy(configuration: &Path) -> Command {
     let program = env::var_os("ENVOY");
     let program = program.expect("there is no Envoy: tests/run installs it; or set ENVOY=PROGRAM");
     let mut envoy = Command::new(program);
