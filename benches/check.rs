@@ -61,7 +61,7 @@ fn jwks(keys: &[SigningKey]) -> Vec<u8> {
 
 fn benches(criterion: &mut Criterion) {
     let now = UnixTime::from_secs(NOW);
-    let keys = Algorithm::ALL.map(key);
+    let keys: Vec<_> = Algorithm::ALL.iter().copied().map(key).collect();
     let mut realms = Realms::new(vec![rules()]).expect("one realm");
     realms.set_keys(0, key_set(&keys), now);
     let mut policy = Policy::new("default", vec![0]);

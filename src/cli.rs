@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use vidimus::config::{Config, ConfigErrors};
+use vidimus::config::{Config, ConfigErrors, ListenAddr, Provider};
 use vidimus::demo::Addresses;
 use vidimus::telemetry::LogFormat;
 
@@ -126,19 +127,32 @@ impl Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Where the sidecar listens
-    #[arg(long, default_value = "127.0.0.1:9180", value_name = "ADDR")]
-    listen: SocketAddr,
+    /// Where the sidecar listens: an address such as 127.0.0.1:9180, or unix:PATH
+    #[arg(long, default_value = "127.0.0.1:9180", value_name = "ADDR", value_parser = listen)]
+    listen: ListenAddr,
     /// Where its admin listens
     #[arg(long, default_value = "127.0.0.1:9181", value_name = "ADDR")]
     admin: SocketAddr,
     /// Where the embedded issuer listens
     #[arg(long, default_value = "127.0.0.1:9182", value_name = "ADDR")]
     issuer_listen: SocketAddr,
+    /// Whose edge forwards client certificates: the provider that its file in deploy/ names
+    #[arg(long, default_value = "thumbprint", value_name = "NAME", value_parser = provider())]
+    pub(crate) provider: Provider,
 }
 
 impl Demo {
     pub(crate) fn addresses(&self) -> Addresses {
-        Addresses { listen: self.listen, admin: self.admin, issuer: self.issuer_listen }
+        let listen = self.listen.clone();
+        Addresses { listen, admin: self.admin, issuer: self.issuer_listen }
     }
+}
+
+fn listen(text: &str) -> Result<ListenAddr, &'static str> {
+    text.parse().map_err(|()| "an address such as 127.0.0.1:9180, or unix:PATH, is wanted")
+}
+
+fn provider() -> impl TypedValueParser<Value = Provider> {
+    PossibleValuesParser::new(Provider::ALL.map(Provider::name))
+        .try_map(|name| name.parse().map_err(|()| format!("{name} is none")))
 }

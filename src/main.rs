@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             }
             Err(errors) => fail(CONFIGURATION, &errors),
         },
-        Command::Demo(options) => block_on(run::demo(options.addresses())),
+        Command::Demo(options) => block_on(run::demo(options.addresses(), options.provider)),
     }
 }
 

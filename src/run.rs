@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_blocking};
-use vidimus::config::{Config, ConfigErrors};
+use vidimus::config::{Config, ConfigErrors, Provider};
 use vidimus::demo::{Addresses, Demo, DemoError};
 use vidimus::doctor;
 use vidimus::server::{Server, raise_open_files};
@@ -44,15 +44,15 @@ fn tell(config: &Config) {
 }
 
 /// Shows the demo, and keeps it up until told to end.
-pub(crate) async fn demo(addresses: Addresses) -> Result<(), DemoError> {
+pub(crate) async fn demo(addresses: Addresses, provider: Provider) -> Result<(), DemoError> {
     let signals = Signals::listen()?;
     raise_open_files();
-    let demo = Demo::start(addresses).await?;
+    let demo = Demo::start(addresses, provider).await?;
     let table = demo.table().await?;
     let mut out = anstream::stdout();
     writeln!(out, "\nVidimus judges tokens of {}:\n\n{table}", demo.issuer.issuer())?;
     writeln!(out, "{}\nIt stays up until Ctrl-C.", demo.curl_lines())?;
-    let Demo { server, issuer: _issuer } = demo;
+    let Demo { server, issuer: _issuer, .. } = demo;
     until_told_to_end(server, signals, || None).await
 }
 

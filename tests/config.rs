@@ -420,3 +420,19 @@ fn the_reference_configuration_is_good_and_names_every_key() {
         assert!(named, "deploy/vidimus.toml does not show `{key}`");
     }
 }
+
+/// Those that lie beside the edges' files, and the one that Kubernetes mounts.
+#[test]
+fn the_other_configurations_of_deploy_are_good() {
+    for (name, text) in [
+        ("caddy", include_str!("../deploy/caddy/vidimus.toml")),
+        ("envoy", include_str!("../deploy/envoy/vidimus.toml")),
+        ("traefik", include_str!("../deploy/traefik/vidimus.toml")),
+    ] {
+        Config::parse(text, name).unwrap_or_else(|errors| panic!("{errors}"));
+    }
+    let kubernetes = include_str!("../deploy/kubernetes/vidimus.yaml");
+    let (_, map) = kubernetes.split_once("vidimus.toml: |\n").unwrap();
+    let (text, _) = map.split_once("\n---\n").unwrap();
+    Config::parse(text, "kubernetes").unwrap_or_else(|errors| panic!("{errors}"));
+}

@@ -76,7 +76,7 @@ fn everything_can_be_set() {
     assert_eq!(settings.auth, ClientAuth::PrivateKey { file: key.into(), algorithm, key_id });
     assert_eq!(settings.endpoint.as_ref().unwrap().path(), "/introspect");
     let policy = &config.rules.policies[0];
-    assert_eq!(policy.forward_jwt.as_deref(), Some("X-Auth-Request-Access-Token"));
+    assert_eq!(policy.forward_jwt.as_ref().unwrap(), "x-auth-request-access-token");
 }
 
 #[test]

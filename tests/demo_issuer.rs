@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 use support::ec_key;
 use tokio::time::{Instant, timeout};
 use vidimus::check::KeySet;
+use vidimus::config::{ListenAddr, Provider};
+use vidimus::demo::{Addresses, Demo};
 use vidimus::gate::{Clock as _, SystemClock};
 use vidimus::testing::form::Form;
 use vidimus::testing::key::SigningKey;
@@ -495,4 +497,23 @@ async fn introspection_ends_with_the_issuer() {
     drop(issuer);
     assert!(timeout(Duration::from_secs(5), hung).await.unwrap().unwrap().is_err());
     assert!(client.post(&address).send().await.is_err());
+}
+
+/// Behind whatever edge it is tried.
+#[tokio::test]
+async fn the_demo_takes_certificates_as_every_provider_forwards_them_and_listens_at_a_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    for provider in Provider::ALL {
+        let socket = folder.path().join(provider.name());
+        let addresses =
+            Addresses { listen: ListenAddr::Unix(socket.clone()), admin: any, issuer: any };
+        let demo = Demo::start(addresses, provider).await.unwrap();
+        let table = demo.table().await.unwrap();
+        let row = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name));
+        assert!(row("bound ").unwrap().contains("welcome, alice"), "{provider}: {table}");
+        assert!(row("stolen ").unwrap().contains("none was shown"), "{provider}: {table}");
+        let curl = format!("--unix-socket {} ", socket.display());
+        assert_eq!(demo.curl_lines().matches(&curl).count(), 6, "{provider}");
+    }
 }

@@ -135,7 +135,7 @@ async fn two_keys_with_one_kid_are_both_tried() {
 async fn every_algorithm_passes_with_its_own_key_only() {
     let world = World::new();
     let mut keys = vec![];
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::ALL.iter().copied() {
         let kid = algorithm.name();
         keys.push(match SigningKey::generate(kid, algorithm) {
             Ok(key) => key,

@@ -13,6 +13,8 @@ mod envoy;
 mod support;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,13 +22,18 @@ use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::google::protobuf::value::Kind;
-use http::{Request, Version};
-use http_body_util::{BodyExt as _, Full};
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use support::{THUMBPRINT, claims, ec_key};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
@@ -227,14 +234,9 @@ async fn health_is_readiness() {
     assert_eq!(ask("no.such.Service").await.unwrap_err().code(), Code::NotFound);
 }
 
-/// One request over h2c, and what came back: the HTTP status, `grpc-status`.
-async fn raw(world: &World, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
-    let stream = TcpStream::connect(world.address()).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+/// One request over h2c, and what came back: the HTTP status, `grpc-status`, the body.
+async fn raw(world: &World, path: &str, kind: &str, body: &[u8]) -> (u16, String, Bytes) {
+    let mut sender = connect(world).await;
     let request = Request::post(format!("http://vidimus{path}"))
         .version(Version::HTTP_2)
         .header("content-type", kind)
@@ -246,34 +248,198 @@ async fn raw(world: &World, path: &str, kind: &str, body: &[u8]) -> (u16, String
     let trailers = body.trailers().cloned().unwrap_or_default();
     let status = parts.headers.get("grpc-status").or_else(|| trailers.get("grpc-status"));
     let status = status.map_or("", |it| it.to_str().unwrap()).to_owned();
-    (parts.status.as_u16(), status)
+    (parts.status.as_u16(), status, body.to_bytes())
 }
 
 #[tokio::test]
-async fn what_is_no_question_is_an_error_and_never_a_pass() {
+async fn what_is_no_question_is_refused_and_never_an_error_that_may_pass() {
     const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+    const HEALTH: &str = "/grpc.health.v1.Health/Check";
     let world = World::new().await;
     world.ready().await;
     let large = [&[0, 0, 9, 39, 192][..], &[0; 600_000]].concat();
+    for body in [
+        &[0, 0, 0, 0, 0][..], // a question without a credential
+        &[],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 0, 1],
+        &[0, 0, 0, 0, 1, 0xff],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0],
+        &large,
+    ] {
+        let (status, grpc, answer) = raw(&world, CHECK, "application/grpc", body).await;
+        assert_eq!((status, &*grpc), (200, "0"), "{} bytes", body.len());
+        let answer = envoy::answer(&answer[5..]);
+        let expected = if body == [0; 5] { 401 } else { 503 };
+        assert_eq!(answer.status(), expected, "{} bytes", body.len());
+    }
     for (path, kind, body, expected) in [
-        (CHECK, "application/grpc", &[0, 0, 0, 0, 0][..], (200, "0")), // it is denied inside
-        (CHECK, "application/grpc+proto", &[0, 0, 0, 0, 0], (200, "0")),
-        (CHECK, "application/grpc", &[], (200, "3")),
-        (CHECK, "application/grpc", &[0, 0, 0, 0], (200, "3")),
-        (CHECK, "application/grpc", &[0, 0, 0, 0, 1], (200, "3")),
-        (CHECK, "application/grpc", &[0, 0, 0, 0, 1, 0xff], (200, "3")),
-        (CHECK, "application/grpc", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], (200, "3")),
-        (CHECK, "application/grpc", &[1, 0, 0, 0, 0], (200, "12")),
-        (CHECK, "application/grpc", &large, (200, "8")),
+        (HEALTH, "application/grpc", &[0, 0, 0, 0, 0][..], (200, "0")),
+        (HEALTH, "application/grpc", &[], (200, "3")),
+        (HEALTH, "application/grpc", &[0, 0, 0, 0, 1, 0xff], (200, "3")),
         ("/envoy.service.auth.v3.Authorization/Other", "application/grpc", &[], (200, "12")),
         ("/grpc.health.v1.Health/Watch", "application/grpc", &[], (200, "12")),
-        // At the addresses of the HTTP edges 200 would let a request pass: there it is judged, whatever its type.
+        // Elsewhere 200 would let a request pass: there it is judged, or not found, whatever its type.
         ("/auth", "application/grpc", &[0, 0, 0, 0, 0], (401, "")),
         ("/auth/default", "application/grpc", &[0, 0, 0, 0, 0], (401, "")),
         ("/ext_authz/default/x", "application/grpc", &[0, 0, 0, 0, 0], (401, "")),
+        ("/authx", "application/grpc", &[0, 0, 0, 0, 0], (404, "")),
         (CHECK, "application/json", &[], (404, "")),
     ] {
-        let (status, grpc) = raw(&world, path, kind, body).await;
+        let (status, grpc, _) = raw(&world, path, kind, body).await;
         assert_eq!((status, &*grpc), expected, "{path} {kind} {} bytes", body.len());
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_may_take_for_an_identity_header_is_removed() {
+    let world = World::new().await;
+    world.ready().await;
+    let token = world.token(json!({ "email": null }));
+    let forged = [
+        "x-auth_request-user",
+        "x.auth.request.user",
+        "x~auth!request*roles",
+        "x_auth_request_groups",
+        "x-auth-request-groups",
+        "x-auth-request-access-token",
+    ];
+    let innocent = ["x-auth-request", "x-request-id", "x-auth-requests-user", "x-authrequest-user"];
+    let mut headers: Vec<_> = forged.iter().chain(&innocent).map(|name| (*name, "eve")).collect();
+    headers.push(("authorization", &token));
+    headers.push(("x-auth-request-user", "eve"));
+    let answer = check(&world.tcp().await, "default", &headers).await;
+    let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("{answer:?}") };
+    let removed = ok.headers_to_remove;
+    for name in forged.iter().chain(&["x-auth-request-email"]) {
+        assert!(removed.iter().any(|it| it == name), "{name} {removed:?}");
+    }
+    for name in innocent.iter().chain(&["x-auth-request-user", "authorization"]) {
+        assert!(!removed.iter().any(|it| it == name), "{name} {removed:?}");
+    }
+    let user =
+        ok.headers.iter().filter_map(|it| it.header.as_ref()).find(|it| it.key.ends_with("user"));
+    assert_ne!(user.unwrap().value, "eve", "that one is overwritten");
+}
+
+async fn connect<B>(world: &World) -> SendRequest<B>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(world.address()).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn ask<B>(body: B) -> Request<B> {
+    Request::post("http://vidimus/envoy.service.auth.v3.Authorization/Check")
+        .version(Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap()
+}
+
+fn framed(world: &World) -> Bytes {
+    let token = world.token(json!({}));
+    let message = envoy::question("default", &[("authorization", &token)]);
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, &message].concat().into()
+}
+
+fn question(world: &World) -> Request<Full<Bytes>> {
+    ask(Full::new(framed(world)))
+}
+
+type Pieces = StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
+
+/// A question that comes in these pieces, a moment apart; with more to come for ever, if it `hangs`.
+fn in_pieces(pieces: Vec<Bytes>, hangs: bool) -> Request<Pieces> {
+    let pieces = tokio_stream::iter(pieces).map(|piece| Ok(Frame::data(piece)));
+    let pieces = pieces.throttle(Duration::from_millis(20));
+    ask(StreamBody::new(match hangs {
+        true => Box::pin(pieces.chain(tokio_stream::pending())),
+        false => Box::pin(pieces),
+    }))
+}
+
+async fn told(answer: Response<Incoming>) -> u16 {
+    let answer = answer.into_body().collect().await.unwrap().to_bytes();
+    envoy::answer(&answer[5..]).status().as_u16()
+}
+
+#[tokio::test]
+async fn questions_may_come_in_pieces_and_take_bounded_room_while_they_do() {
+    let world = World::new().await;
+    world.ready().await;
+    let whole = framed(&world);
+    for cut in [1, 4, 5, 6, 300, whole.len() - 1] {
+        let pieces = vec![whole.slice(..cut), whole.slice(cut..)];
+        let mut sender = connect(&world).await;
+        let answer = sender.send_request(in_pieces(pieces, false)).await.unwrap();
+        assert_eq!(told(answer).await, 200, "cut at {cut}");
+    }
+    // Each says that it will be of the largest size, and 64 MiB are all that they get together.
+    let hung = Bytes::from_static(&[0, 0, 7, 0xff, 0xf0, 0x0a]);
+    let (mut first, mut second) = (connect(&world).await, connect(&world).await);
+    let mut held = Vec::new();
+    for _ in 0..120 {
+        held.push(tokio::spawn(first.send_request(in_pieces(vec![hung.clone()], true))));
+    }
+    sleep(Duration::from_millis(500)).await;
+    let mut answers = JoinSet::new();
+    for _ in 0..10 {
+        answers.spawn(second.send_request(in_pieces(vec![hung.clone()], true)));
+    }
+    let refused = timeout(Duration::from_secs(2), answers.join_next()).await;
+    let refused = refused.expect("at once, not after 5 s").unwrap().unwrap().unwrap();
+    assert_eq!(told(refused).await, 503);
+    let mut third = connect(&world).await;
+    assert_eq!(told(third.send_request(question(&world)).await.unwrap()).await, 200);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// An HTTP/2 frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn clients_that_give_up_in_bursts_do_not_end_the_connection_for_others() {
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    let world = World::new().await;
+    world.ready().await;
+    let mut stream = TcpStream::connect(world.address()).await.unwrap();
+    let path = b"/envoy.service.auth.v3.Authorization/Check";
+    // :method POST, :scheme http, :path, content-type, by their places in HPACK's static table.
+    let block =
+        [&[0x83, 0x86, 0x04, 42][..], path, &[0x0f, 0x10, 16], b"application/grpc"].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    for stream in (1..2000).step_by(2) {
+        bytes.extend(frame(HEADERS, 4, stream, &block));
+        bytes.extend(frame(RESET, 0, stream, &CANCEL));
+    }
+    bytes.extend(frame(PING, 0, 0, b"are you?"));
+    stream.write_all(&bytes).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("the connection lives");
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        assert_ne!(head[3], GOAWAY);
+        if head[3] == PING && payload == b"are you?" {
+            break;
+        }
     }
 }

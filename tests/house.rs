@@ -125,25 +125,27 @@ fn the_map_names_every_file() {
 
 #[test]
 fn every_reason_and_every_series_is_documented() {
-    let readme = read(&root().join("README.md"));
+    let (reasons, series) = ("deploy/guide/troubleshooting.md", "deploy/guide/operating.md");
+    let text = read(&root().join(reasons));
     for denial in Denial::ALL {
         let (label, sentence) = (denial.answer().label, denial.answer().description);
         let row = |line: &str| line.contains(&format!("`{label}`")) && line.contains(sentence);
-        assert!(readme.lines().any(row), "README.md does not explain `{label}`, {sentence:?}");
+        assert!(text.lines().any(row), "{reasons} does not explain `{label}`, {sentence:?}");
     }
     let metrics = read(&root().join("src/telemetry/metrics.rs"));
     let names =
         metrics.split('"').filter(|text| text.starts_with("vidimus_") && !text.contains(' '));
     let names: Vec<_> = names.collect();
     assert!(names.len() > 10, "{names:?}");
+    let text = read(&root().join(series));
     for name in names {
-        assert!(readme.contains(name), "README.md does not mention {name}");
+        assert!(text.contains(name), "{series} does not mention {name}");
     }
 }
 
 #[test]
 fn every_way_for_an_issuer_to_fail_is_documented() {
-    let readme = read(&root().join("README.md"));
+    let guide = read(&root().join("deploy/guide/troubleshooting.md"));
     for (file, function) in [
         ("issuer/http.rs", "pub fn label(&self)"),
         ("check/introspection.rs", "pub fn label(self)"),
@@ -154,7 +156,7 @@ fn every_way_for_an_issuer_to_fail_is_documented() {
         let labels: Vec<_> = body.split('"').skip(1).step_by(2).collect();
         assert!(labels.len() >= 3, "{labels:?}");
         for label in labels {
-            assert!(readme.contains(&format!("`{label}`")), "README.md does not explain {label}");
+            assert!(guide.contains(&format!("`{label}`")), "the guide does not explain {label}");
         }
     }
 }
@@ -220,6 +222,53 @@ fn what_a_newcomer_types_is_what_the_documents_say() {
     }
 }
 
+/// Every relative link leads to a file, and if it names one, to a heading in it.
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut documents = vec![root().join("deploy/README.md")];
+    for name in ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "SECURITY"] {
+        documents.push(root().join(name).with_extension("md"));
+    }
+    let guides = std::fs::read_dir(root().join("deploy/guide")).unwrap();
+    documents.extend(guides.map(|entry| entry.unwrap().path()));
+    let mut count = 0;
+    for document in &documents {
+        let text = prose(document);
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: {link} leads nowhere", document.display());
+            let found = heading.is_empty() || anchors(&target).iter().any(|it| it == heading);
+            assert!(found, "{}: no heading for {link}", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 80, "{count} links");
+}
+
+/// A document without its blocks of code.
+fn prose(document: &Path) -> String {
+    let text = read(document);
+    text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// The headings of a document, as GitHub makes anchors of them.
+fn anchors(document: &Path) -> Vec<String> {
+    let text = prose(document);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let headings = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    headings
+        .map(|heading| heading.chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
 /// What one of nginx' files learns the others must learn too: they differ in where requests come from.
 #[test]
 fn the_files_for_nginx_do_not_drift_apart() {
@@ -250,4 +299,56 @@ fn the_files_for_nginx_do_not_drift_apart() {
         }
         assert!(own.is_empty(), "nginx.conf lacks {own:#?} of {file}");
     }
+}
+
+/// The lines of a file without comments and indentation.
+fn lines(file: &str) -> Vec<String> {
+    let text = read(&root().join("deploy").join(file));
+    let lines = text.lines().map(|line| line.split(" #").next().unwrap());
+    let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+/// README's lines for nginx include these: they say what nginx.conf says in one file.
+#[test]
+fn the_files_to_include_are_parts_of_the_one_for_nginx() {
+    let whole = lines("nginx/nginx.conf");
+    let (server, location) =
+        (lines("nginx/vidimus/server.conf"), lines("nginx/vidimus/location.conf"));
+    let own = "add_header Retry-After 5 always;"; // a map has no place in a server
+    for line in server.iter().chain(&location).filter(|line| *line != own) {
+        assert!(whole.contains(line), "nginx.conf lacks `{line}` of the files to include");
+    }
+    let orders = whole.iter().skip_while(|line| *line != "location /orders/ {").skip(1);
+    let orders = orders.take_while(|line| *line != "}");
+    let here = |line: &str| line.starts_with("auth_request ") || line.starts_with("proxy_pass ");
+    for line in orders.filter(|line| !here(line)) {
+        assert!(location.contains(line), "location.conf lacks `{line}` of nginx.conf");
+    }
+    for line in whole.iter().filter(|line| line.starts_with("auth_request_set ")) {
+        let has = server.contains(line) || line.contains("$vidimus_retry_after");
+        assert!(has, "server.conf lacks `{line}` of nginx.conf");
+    }
+}
+
+/// Envoy's file without TLS is the one with it, less what is about certificates.
+#[test]
+fn the_files_for_envoy_do_not_drift_apart() {
+    let (plain, mut whole) = (lines("envoy/envoy.yaml"), lines("envoy/mutual-tls.yaml"));
+    assert!(plain.len() > 80, "{plain:#?}");
+    for line in plain {
+        let other = match &*line {
+            "- filters:" => "filters:".to_owned(),
+            "request_headers_to_remove: [authorization]" => {
+                "request_headers_to_remove: [authorization, x-forwarded-client-cert]".to_owned()
+            }
+            line => line.replace("port_value: 8080", "port_value: 8443"),
+        };
+        match whole.iter().position(|line| *line == other) {
+            Some(place) => _ = whole.remove(place),
+            None => panic!("mutual-tls.yaml lacks `{other}` of envoy.yaml"),
+        }
+    }
+    let rest = whole.join("\n");
+    assert!(rest.starts_with("- transport_socket:") && whole.len() < 25, "envoy.yaml lacks {rest}");
 }

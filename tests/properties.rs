@@ -91,7 +91,7 @@ proptest! {
             && let Ok(grant) = authorize(&Arc::new(proof), &policy, &realms, &NoCertificate, now)
         {
             for (_, value) in grant.identity() {
-                prop_assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+                prop_assert!(value.as_bytes().iter().all(|byte| (0x20..0x7f).contains(byte)));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::introspection::wants_introspection;
@@ -126,11 +127,13 @@ impl Grant {
     /// Every identity header of the policy with its value, safe as a header value whatever the claim
     /// holds; and the full JWT, where the policy forwards it. Empty where there is none: it must be sent
     /// all the same, so that the edge overwrites what the client sent under that name.
-    pub fn identity(&self) -> impl Iterator<Item = (&str, String)> {
-        let claims =
-            self.policy.headers.iter().map(|(name, path)| (&**name, path.value(self.claim_set())));
-        let jwt = || self.jwt().map_or(String::new(), |jwt| jwt.expose().to_owned());
-        claims.chain(self.policy.forward_jwt.iter().map(move |name| (&**name, jwt())))
+    pub fn identity(&self) -> impl Iterator<Item = (&HeaderName, HeaderValue)> {
+        let values = self.verified.identity(&self.policy.headers);
+        let names = self.policy.headers.names().enumerate();
+        let claims = names.map(move |(place, name)| (name, values[place].clone()));
+        let jwt = || self.jwt().and_then(|jwt| HeaderValue::from_str(jwt.expose()).ok());
+        let jwt = move || jwt().unwrap_or(HeaderValue::from_static(""));
+        claims.chain(self.policy.forward_jwt.iter().map(move |name| (name, jwt())))
     }
 }
 

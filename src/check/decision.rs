@@ -102,6 +102,8 @@ pub enum Denial {
     Opaque,
     /// The edge named a policy that does not exist.
     PolicyUnknown,
+    /// What the edge's proxy asked could not be read: no question, too long, or too slow.
+    QuestionUnreadable,
     /// None of the policy's roles.
     RoleMissing,
     /// Not all of the policy's scopes.
@@ -143,7 +145,7 @@ impl Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
@@ -176,6 +178,7 @@ impl Denial {
         Self::NotYetValid,
         Self::Opaque,
         Self::PolicyUnknown,
+        Self::QuestionUnreadable,
         Self::RoleMissing,
         Self::ScopeMissing,
         Self::Signature,
@@ -281,6 +284,9 @@ impl Denial {
 
             Self::KeysUnavailable => {
                 cannot_decide("keys_unavailable", "the issuer's keys are out of reach")
+            }
+            Self::QuestionUnreadable => {
+                cannot_decide("question_unreadable", "the proxy's question could not be read")
             }
             Self::KeysCoolingDown => {
                 cannot_decide("keys_cooling_down", "the token's signing key is not known yet")

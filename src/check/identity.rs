@@ -35,19 +35,24 @@ impl ClaimPath {
     /// The value for a header; empty when the claim is missing, `null` or an empty list.
     pub fn value(&self, claims: &Claims) -> String {
         let mut text = String::new();
-        let Some(value) = self.find(claims) else { return text };
+        self.write(claims, &mut text);
+        text
+    }
+
+    /// Writes it behind what `out` holds.
+    pub(super) fn write(&self, claims: &Claims, out: &mut String) {
+        let Some(value) = self.find(claims) else { return };
         match value.items() {
-            None => encode(&mut text, &plain(value), false),
+            None => encode(out, &plain(value), false),
             Some(items) => {
                 for (position, item) in items.enumerate() {
                     if position > 0 {
-                        text.push(',');
+                        out.push(',');
                     }
-                    encode(&mut text, &plain(item), true);
+                    encode(out, &plain(item), true);
                 }
             }
         }
-        text
     }
 }
 

@@ -41,6 +41,7 @@ mod claims;
 mod decision;
 mod facts;
 mod identity;
+mod identity_headers;
 mod introspection;
 mod json;
 mod keys;
@@ -61,6 +62,7 @@ pub use claims::{Claims, ClaimsError, TokenForm, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;
 pub use identity::ClaimPath;
+pub use identity_headers::IdentityHeaders;
 pub use introspection::{
     Introspected, IntrospectionRules, Reply, ReplyError, UseFor, introspected,
 };
@@ -70,4 +72,4 @@ pub use policy::{Policy, Role};
 pub use realm::{AudienceRule, Realm, RealmRules, Realms, SameIssuer};
 pub use time::UnixTime;
 pub use token::{Limits, OwnedToken, RawToken, TokenDigest};
-pub use verify::{Lookup, Verification, Verified, verify};
+pub use verify::{Lookup, Verification, Verified, verify, verify_unless_slow};

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{BindingRule, ClaimPath, Claims, Denial};
+use http::HeaderName;
+
+use super::{BindingRule, ClaimPath, Claims, Denial, IdentityHeaders};
 
 /// The rules behind one name that an edge may route to.
 #[derive(Clone, Debug)]
@@ -18,8 +20,9 @@ pub struct Policy {
     pub roles: Vec<Role>,
     /// Which proof of possession is asked for. Default: that of every bound token, and no more.
     pub binding: BindingRule,
-    /// Header names and the claims that fill them, on every allowed request.
-    pub headers: Vec<(Box<str>, ClaimPath)>,
+    /// Header names and the claims that fill them, on every allowed request. Policies that share one
+    /// list share the values that are worked out for a token.
+    pub headers: IdentityHeaders,
     /// Names, and the claims whose values an edge may hand to its proxy under them as they are: Envoy's
     /// dynamic metadata, by gRPC. Default none.
     pub metadata: Vec<(Box<str>, ClaimPath)>,
@@ -28,7 +31,7 @@ pub struct Policy {
     pub introspect_realm: Option<usize>,
     /// A header that hands the full JWT to the service: the one that was presented, or the one that
     /// introspection gave for it (empty if it gave none). Default: none.
-    pub forward_jwt: Option<Box<str>>,
+    pub forward_jwt: Option<HeaderName>,
 }
 
 /// A role, as Keycloak's `protect()` writes it.
@@ -81,16 +84,6 @@ impl Role {
 }
 
 impl Policy {
-    /// The identity headers of a policy that names none: those users of oauth2-proxy know.
-    pub const DEFAULT_HEADERS: [(&'static str, &'static str); 6] = [
-        ("X-Auth-Request-User", "sub"),
-        ("X-Auth-Request-Preferred-Username", "preferred_username"),
-        ("X-Auth-Request-Email", "email"),
-        ("X-Auth-Request-Client", "azp"),
-        ("X-Auth-Request-Scope", "scope"),
-        ("X-Auth-Request-Roles", "realm_access.roles"),
-    ];
-
     /// A policy for tokens of these realms, by their places in [`Realms`](super::Realms), which asks
     /// for nothing more.
     ///
@@ -98,7 +91,6 @@ impl Policy {
     pub fn new(name: &str, mut realms: Vec<usize>) -> Self {
         realms.sort_unstable();
         let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
-        let headers = Self::DEFAULT_HEADERS.map(|(name, path)| (name.into(), ClaimPath::new(path)));
         Self {
             name: name.chars().map(plain).collect::<String>().into(),
             realms,
@@ -106,7 +98,7 @@ impl Policy {
             scopes: Vec::new(),
             roles: Vec::new(),
             binding: BindingRule::default(),
-            headers: headers.into(),
+            headers: IdentityHeaders::default(),
             metadata: Vec::new(),
             introspect_realm: None,
             forward_jwt: None,
@@ -138,7 +130,8 @@ impl Policy {
     pub(super) fn is_satisfied(&self, claims: &Claims) -> bool {
         self.check_rights(claims).is_ok()
             && self.forward_jwt.is_none()
-            && self.headers.iter().chain(&self.metadata).all(|(_, claim)| claim.is_in(claims))
+            && self.headers.iter().all(|(_, claim)| claim.is_in(claims))
+            && self.metadata.iter().all(|(_, claim)| claim.is_in(claims))
     }
 
     /// Rule 6: audience, scopes, roles.

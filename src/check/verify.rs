@@ -1,11 +1,15 @@
 //! Once per token: from bytes to a proof.
 
 use std::fmt;
+use std::sync::Arc;
 
+use http::HeaderValue;
+
+use super::identity_headers::Prepared;
 use super::token::{Jws, object};
 use super::{
-    Algorithm, Claims, Denial, KeyId, KeySet, Limits, OwnedToken, Policy, RawToken, Realm, Realms,
-    UnixTime,
+    Algorithm, Claims, Denial, IdentityHeaders, KeyId, KeySet, Limits, OwnedToken, Policy,
+    RawToken, Realm, Realms, UnixTime,
 };
 
 /// Proof that a key which a realm published has signed these claims.
@@ -20,6 +24,7 @@ pub struct Verified {
     introspected: bool,
     claims: Claims,
     jwt: Option<OwnedToken>,
+    identity: Prepared,
 }
 
 impl Verified {
@@ -31,7 +36,7 @@ impl Verified {
         claims: Claims,
         jwt: Option<OwnedToken>,
     ) -> Self {
-        Self { realm, key, introspected: true, claims, jwt }
+        Self { realm, key, introspected: true, claims, jwt, identity: Prepared::default() }
     }
 
     /// The place of its realm.
@@ -54,9 +59,15 @@ impl Verified {
         self.jwt.as_ref()
     }
 
-    /// About how many bytes of memory it takes.
+    /// The values of these headers.
+    pub(super) fn identity(&self, headers: &IdentityHeaders) -> Arc<[HeaderValue]> {
+        self.identity.values(headers, &self.claims)
+    }
+
+    /// About how many bytes of memory it takes, with values for the usual headers.
     pub fn memory(&self) -> usize {
-        self.claims.memory() + self.jwt.as_ref().map_or(0, |jwt| jwt.as_raw().len())
+        const IDENTITY: usize = 512;
+        IDENTITY + self.claims.memory() + self.jwt.as_ref().map_or(0, |jwt| jwt.as_raw().len())
     }
 
     /// What it is made of, for the answer it came with.
@@ -120,20 +131,86 @@ pub fn verify(
     limits: Limits,
     now: UnixTime,
 ) -> Verification {
-    let (jws, claims) = match read(token, limits) {
-        Ok(parts) => parts,
-        Err(Denial::Opaque) => return opaque(policy, realms),
-        Err(denial) => return Verification::Reject { denial, realm: None },
-    };
-    let place = realms.place_of(claims.issuer()).filter(|place| policy.accepts_realm(*place));
-    let Some((place, realm)) = place.and_then(|place| Some((place, realms.get(place)?))) else {
-        return Verification::Reject { denial: Denial::Issuer, realm: None };
-    };
-    if !realm.rules().accepts_header_type(jws.header.kind()) {
-        return Verification::Reject { denial: Denial::HeaderType, realm: Some(place) };
+    match Unproven::read(token, policy, realms, limits) {
+        Ok(unproven) => unproven.prove(now),
+        Err(refused) => refused.found(policy, realms),
     }
-    prove(jws, claims, place, realm, now)
-        .unwrap_or_else(|denial| Verification::Reject { denial, realm: Some(place) })
+}
+
+/// The same, unless the signature is one that takes long ([`Key::is_slow`](super::Key::is_slow)): then whoever
+/// asks may have it verified where nobody else waits.
+///
+/// # Errors
+/// If it is: the place of the realm whose key it is.
+pub fn verify_unless_slow(
+    token: RawToken<'_>,
+    policy: &Policy,
+    realms: &Realms,
+    limits: Limits,
+    now: UnixTime,
+) -> Result<Verification, usize> {
+    match Unproven::read(token, policy, realms, limits) {
+        Ok(unproven) if unproven.is_slow(now) => Err(unproven.place),
+        Ok(unproven) => Ok(unproven.prove(now)),
+        Err(refused) => Ok(refused.found(policy, realms)),
+    }
+}
+
+/// Before any key was looked for.
+struct Refused {
+    denial: Denial,
+    realm: Option<usize>,
+}
+
+impl Refused {
+    fn found(self, policy: &Policy, realms: &Realms) -> Verification {
+        match self {
+            Self { denial: Denial::Opaque, .. } => opaque(policy, realms),
+            Self { denial, realm } => Verification::Reject { denial, realm },
+        }
+    }
+}
+
+/// A well-formed token of a realm that the policy accepts.
+struct Unproven<'a> {
+    jws: Jws<'a>,
+    claims: Claims,
+    place: usize,
+    realm: &'a Realm,
+}
+
+impl<'a> Unproven<'a> {
+    fn read(
+        token: RawToken<'a>,
+        policy: &Policy,
+        realms: &'a Realms,
+        limits: Limits,
+    ) -> Result<Self, Refused> {
+        let (jws, claims) =
+            read(token, limits).map_err(|denial| Refused { denial, realm: None })?;
+        let place = realms.place_of(claims.issuer()).filter(|place| policy.accepts_realm(*place));
+        let Some((place, realm)) = place.and_then(|place| Some((place, realms.get(place)?))) else {
+            return Err(Refused { denial: Denial::Issuer, realm: None });
+        };
+        if !realm.rules().accepts_header_type(jws.header.kind()) {
+            return Err(Refused { denial: Denial::HeaderType, realm: Some(place) });
+        }
+        Ok(Self { jws, claims, place, realm })
+    }
+
+    fn is_slow(&self, now: UnixTime) -> bool {
+        let keys = self.jws.header.key_id().zip(self.realm.keys(now));
+        keys.is_some_and(|(kid, keys)| {
+            let algorithm = self.jws.header.algorithm;
+            keys.with_kid(kid).any(|key| key.is_slow() && key.algorithm() == algorithm)
+        })
+    }
+
+    fn prove(self, now: UnixTime) -> Verification {
+        let Self { jws, claims, place, realm } = self;
+        prove(jws, claims, place, realm, now)
+            .unwrap_or_else(|denial| Verification::Reject { denial, realm: Some(place) })
+    }
 }
 
 fn opaque(policy: &Policy, realms: &Realms) -> Verification {
@@ -178,6 +255,7 @@ pub(super) fn prove(
             introspected: false,
             claims,
             jwt: None,
+            identity: Prepared::default(),
         })),
         Some(Err(denial)) => Err(denial),
         None => Ok(needs(true)),

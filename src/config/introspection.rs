@@ -92,7 +92,7 @@ fn client_auth(section: &mut Section<'_>, errors: &mut Errors) -> Option<(Client
             errors.push(at.error(found, format!("nothing; or {}", ways.join(" or "))));
         }
     }
-    let algorithms = || Algorithm::ALL.map(Algorithm::name).join(", ");
+    let algorithms = Algorithm::list;
     let algorithm = algorithm.map(|at| at.parse::<Algorithm>(&algorithms(), errors));
     let section: &Section<'_> = section;
     let missing = |errors: &mut Errors, key: &str, what: &str| {

@@ -19,6 +19,8 @@ use std::time::Duration;
 pub use error::{ConfigError, ConfigErrors};
 pub use listen::ListenAddr;
 
+pub use crate::edge::certificate::Provider;
+
 use crate::edge::EdgeSettings;
 use crate::gate::Rules;
 use crate::issuer::IssuerSettings;

@@ -6,7 +6,9 @@ use http::header::HeaderName;
 
 use super::reader::{At, Errors, Section};
 use super::realm::{NAME, NonEmpty, is_name};
-use crate::check::{AudienceRule, BindingRule, ClaimPath, Policy, RealmRules, Role};
+use crate::check::{
+    AudienceRule, BindingRule, ClaimPath, IdentityHeaders, Policy, RealmRules, Role,
+};
 
 /// Reads one policy. With a mistake in it, `errors` has it and the result is not used.
 pub(super) fn read(
@@ -83,11 +85,12 @@ pub(super) fn read(
     policy.metadata = metadata(section.section("metadata", errors), errors);
     if let Some(at) = section.text("forward_jwt", errors) {
         let taken = |name: &HeaderName| {
-            policy.headers.iter().find(|(other, _)| alias(other) == alias(name.as_str()))
+            policy.headers.names().find(|other| alias(other.as_str()) == alias(name.as_str()))
         };
-        let wrong = match at.value.parse::<HeaderName>() {
+        let name = at.value.parse::<HeaderName>();
+        let wrong: Option<String> = match &name {
             Err(_) => Some("the name of a header, such as \"X-Auth-Request-Access-Token\"".into()),
-            Ok(name) if name == http::header::AUTHORIZATION => Some(
+            Ok(name) if *name == http::header::AUTHORIZATION => Some(
                 "a header of its own, such as \"X-Auth-Request-Access-Token\": nginx makes Authorization \
                  of it"
                     .into(),
@@ -95,10 +98,10 @@ pub(super) fn read(
             Ok(name) if is_reserved(name.as_str()) => {
                 Some("the name of a request header that is not HTTP's own".into())
             }
-            Ok(name) => taken(&name).map(|(other, _)| format!("another name: {other} is a header of a claim")),
+            Ok(name) => taken(name).map(|other| format!("another name: {other} is a header of a claim")),
         };
         match wrong {
-            None => policy.forward_jwt = Some(at.value.into()),
+            None => policy.forward_jwt = name.ok(),
             Some(allowed) => errors.push(at.error(format_args!("{:?}", at.value), allowed)),
         }
     }
@@ -174,7 +177,7 @@ fn audience(
     Some(list.value.into_iter().map(|at| at.value.into()).collect())
 }
 
-fn headers(section: Section<'_>, errors: &mut Errors) -> Vec<(Box<str>, ClaimPath)> {
+fn headers(section: Section<'_>, errors: &mut Errors) -> IdentityHeaders {
     let mut seen: HashMap<String, String> = HashMap::new();
     let mut headers = Vec::new();
     for (name, claim) in section.named_texts(errors) {
@@ -197,9 +200,9 @@ fn headers(section: Section<'_>, errors: &mut Errors) -> Vec<(Box<str>, ClaimPat
                 ),
             );
         }
-        headers.push((name.value.into(), ClaimPath::new(&claim)));
+        headers.push((parsed, ClaimPath::new(&claim)));
     }
-    headers
+    headers.into_iter().collect()
 }
 
 /// `[policy.NAME.metadata]`: names and the claims that fill them.

@@ -186,7 +186,7 @@ fn audience(realm: &mut Section<'_>, errors: &mut Errors) -> AudienceRule {
 }
 
 fn algorithms_allowed() -> String {
-    let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+    let names = Algorithm::list();
     format!("{names}; symmetric ones (HS*) and none are never accepted")
 }
 

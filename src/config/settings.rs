@@ -46,7 +46,10 @@ pub(super) fn read(mut top: Section<'_>, errors: &mut Errors) -> Config {
     let has_policies = top.has("policy");
     let mut policies = Vec::new();
     for (name, section) in top.section("policy", errors).named_sections(errors) {
-        policies.push(policy::read(&name, section, &realms, errors));
+        let mut policy = policy::read(&name, section, &realms, errors);
+        let alike = policies.iter().find(|other: &&Policy| other.headers == policy.headers);
+        policy.headers = alike.map_or(policy.headers, |other| other.headers.clone());
+        policies.push(policy);
     }
     if !has_policies {
         let mut only = Policy::new("default", (0..realms.len()).collect());

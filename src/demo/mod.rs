@@ -3,23 +3,26 @@
 //! An [embedded issuer](crate::testing), the real sidecar in front of it, and a table of sample checks that
 //! were really sent over HTTP.
 
+mod certificate;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use serde_json::Value;
 
-use crate::config::{Config, ListenAddr};
+use crate::config::{Config, ListenAddr, Provider};
 use crate::server::Server;
-use crate::testing::samples::{CERTIFICATE, Sample};
+use crate::testing::samples::Sample;
 use crate::testing::{CLIENT, INTROSPECTOR, Issuer};
+use certificate::forwarded;
 
 /// Where the demo listens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Addresses {
     /// The sidecar.
-    pub listen: SocketAddr,
+    pub listen: ListenAddr,
     /// Its admin.
     pub admin: SocketAddr,
     /// The embedded issuer.
@@ -32,21 +35,23 @@ pub struct Demo {
     pub server: Server,
     /// The realm.
     pub issuer: Issuer,
+    provider: Provider,
 }
 
 /// Something the demo needs is taken or missing; the text says what and how to go on.
 pub type DemoError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Demo {
-    /// Starts issuer and sidecar, and waits until there are keys.
+    /// Starts issuer and sidecar, and waits until there are keys. The sidecar takes client certificates
+    /// as this provider forwards them.
     ///
     /// # Errors
     /// If an address is taken.
-    pub async fn start(addresses: Addresses) -> Result<Self, DemoError> {
+    pub async fn start(addresses: Addresses, provider: Provider) -> Result<Self, DemoError> {
         let issuer = Issuer::start(addresses.issuer, "demo", Issuer::fresh_keys()?).await.map_err(|error| {
             format!("the demo's issuer cannot listen at {}: {error}; choose another address with --issuer-listen", addresses.issuer)
         })?;
-        let config = Config::parse(&configuration(addresses, issuer.issuer()), "demo")?;
+        let config = Config::parse(&configuration(&addresses, provider, issuer.issuer()), "demo")?;
         let server = Server::start(config).await.map_err(|error| {
             format!("{error} (--listen and --admin choose the demo's addresses)")
         })?;
@@ -57,14 +62,17 @@ impl Demo {
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        Ok(Self { server, issuer })
+        Ok(Self { server, issuer, provider })
     }
 
-    /// The address of the sidecar.
-    pub fn sidecar(&self) -> String {
+    /// The address of the sidecar, and what curl needs beside it.
+    fn sidecar(&self) -> (String, String) {
         match self.server.addresses().first() {
-            Some(ListenAddr::Tcp(address)) => format!("http://{address}"),
-            _ => String::new(), // the demo's own configuration names one
+            Some(ListenAddr::Tcp(address)) => (format!("http://{address}"), String::new()),
+            Some(ListenAddr::Unix(path)) => {
+                ("http://localhost".to_owned(), format!("--unix-socket {} ", path.display()))
+            }
+            None => Default::default(), // the demo's own configuration names one
         }
     }
 
@@ -73,10 +81,14 @@ impl Demo {
     /// # Errors
     /// If its own issuer or sidecar does not answer.
     pub async fn table(&self) -> Result<String, DemoError> {
-        let client = Client::builder().no_proxy().tls_backend_preconfigured(no_tls()?).build()?;
+        let (client, mut sidecar) = (builder()?.build()?, builder()?);
+        if let Some(ListenAddr::Unix(path)) = self.server.addresses().first() {
+            sidecar = sidecar.unix_socket(path.as_path());
+        }
+        let sidecar = sidecar.build()?;
         let token_endpoint = format!("{}/protocol/openid-connect/token", self.issuer.issuer());
         let no_token = Sent { name: "no-token", what: "no token at all", path: "/auth" };
-        let mut rows = vec![self.ask(&client, no_token, None, None).await?];
+        let mut rows = vec![self.ask(&sidecar, no_token, None, false).await?];
         for sample in &Sample::ALL {
             let form = format!(
                 "grant_type=client_credentials&client_id={}&client_secret={}&sample={}",
@@ -91,9 +103,8 @@ impl Demo {
             let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
             let token = answer["access_token"].as_str().ok_or("the demo's issuer gave no token")?;
             let Sample { name, what, path, .. } = *sample;
-            let certificate = sample.certificate.then_some(CERTIFICATE);
             let sent = Sent { name, what, path };
-            rows.push(self.ask(&client, sent, Some(token), certificate).await?);
+            rows.push(self.ask(&sidecar, sent, Some(token), sample.certificate).await?);
         }
         Ok(render(&rows))
     }
@@ -103,14 +114,15 @@ impl Demo {
         client: &Client,
         sent: Sent,
         token: Option<&str>,
-        certificate: Option<&str>,
+        certificate: bool,
     ) -> Result<Row, DemoError> {
-        let mut request = client.get(format!("{}{}", self.sidecar(), sent.path));
+        let mut request = client.get(format!("{}{}", self.sidecar().0, sent.path));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        if let Some(certificate) = certificate {
-            request = request.header(CERTIFICATE_HEADER, certificate);
+        if certificate {
+            let (header, certificate) = forwarded(self.provider);
+            request = request.header(header, certificate);
         }
         let answer = request.send().await?;
         let status = answer.status().as_u16();
@@ -135,8 +147,9 @@ impl Demo {
 
     /// Lines to copy into another terminal.
     pub fn curl_lines(&self) -> String {
-        let (issuer, sidecar, admin) = (self.issuer.issuer(), self.sidecar(), self.server.admin());
-        let (id, secret) = CLIENT;
+        let (issuer, (sidecar, socket)) = (self.issuer.issuer(), self.sidecar());
+        let ((id, secret), admin) = (CLIENT, self.server.admin());
+        let (header, certificate) = forwarded(self.provider);
         format!(
             r#"Try it from another terminal (any name of the first column but no-token is a sample):
 
@@ -144,15 +157,15 @@ impl Demo {
     -d grant_type=client_credentials -d client_id={id} -d client_secret={secret} -d sample=$1 |
     sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p'; }}
 
-  curl -i -H "Authorization: Bearer $(token good)"           {sidecar}/auth
-  curl -i -H "Authorization: Bearer $(token expired)"        {sidecar}/auth
-  curl -i -H "Authorization: Bearer $(token opaque)"         {sidecar}/auth
-  curl -i -H "Authorization: Bearer $(token role-missing)"   {sidecar}/auth/admin
-  curl -i -H "Authorization: Bearer $(token stolen)"         {sidecar}/auth
-  curl -i -H "Authorization: Bearer $(token bound)" -H "{CERTIFICATE_HEADER}: {CERTIFICATE}" {sidecar}/auth
+  curl -i {socket}-H "Authorization: Bearer $(token good)"           {sidecar}/auth
+  curl -i {socket}-H "Authorization: Bearer $(token expired)"        {sidecar}/auth
+  curl -i {socket}-H "Authorization: Bearer $(token opaque)"         {sidecar}/auth
+  curl -i {socket}-H "Authorization: Bearer $(token role-missing)"   {sidecar}/auth/admin
+  curl -i {socket}-H "Authorization: Bearer $(token stolen)"         {sidecar}/auth
+  curl -i {socket}-H "Authorization: Bearer $(token bound)" -H "{header}: {certificate}" {sidecar}/auth
   curl -s http://{admin}/metrics | grep vidimus_decisions
 
-Here curl plays the proxy: {CERTIFICATE_HEADER} counts because it comes from this machine. Behind a proxy of deploy/ no
+Here curl plays the proxy: {header} counts because it comes from this machine. Behind a proxy of deploy/ no
 client can send it. For a token of your own certificate add -d x5t=THUMBPRINT to sample=bound:
 
   openssl x509 -in client.pem -outform DER | openssl dgst -sha256 -binary | base64 | tr '/+' '_-' | tr -d =
@@ -161,18 +174,15 @@ client can send it. For a token of your own certificate add -d x5t=THUMBPRINT to
     }
 }
 
-/// In a real house nginx or Envoy sets it from the TLS connection, over whatever the client sent. Here
-/// the caller is on this machine, and trusted.
-const CERTIFICATE_HEADER: &str = "X-Client-Cert-Sha256";
-
 /// The sidecar's configuration, as an operator would write it.
-fn configuration(addresses: Addresses, issuer: &str) -> String {
+fn configuration(addresses: &Addresses, provider: Provider, issuer: &str) -> String {
     let Addresses { listen, admin, .. } = addresses;
-    let (client, secret) = INTROSPECTOR;
+    let listen = toml::Value::String(listen.to_string()); // a path may hold quotes
+    let ((client, secret), (header, _)) = (INTROSPECTOR, forwarded(provider));
     format!(
         r#"
 [server]
-listen = ["{listen}"]
+listen = [{listen}]
 admin = "{admin}"
 
 [[realm]]
@@ -184,7 +194,8 @@ client_id = "{client}"
 client_secret = "{secret}"
 
 [client_certificate]
-provider = "thumbprint"
+provider = "{provider}"
+header = "{header}"
 
 [policy.default]
 
@@ -224,9 +235,11 @@ fn render(rows: &[Row]) -> String {
 }
 
 /// The demo speaks plain http to itself; reqwest wants to be told a TLS provider all the same.
-fn no_tls() -> Result<rustls::ClientConfig, rustls::Error> {
+fn builder() -> Result<ClientBuilder, rustls::Error> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?;
-    Ok(versions.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(Client::builder().no_proxy().tls_backend_preconfigured(tls))
 }

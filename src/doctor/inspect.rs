@@ -78,6 +78,7 @@ impl Rule {
             | Denial::CredentialMalformed
             | Denial::CredentialRepeated
             | Denial::PolicyUnknown
+            | Denial::QuestionUnreadable
             | Denial::TokenTooLarge
             | Denial::TokenMalformed
             | Denial::Encrypted
@@ -335,10 +336,10 @@ impl<'a> Case<'a> {
         });
         if let Ok(grant) = &outcome {
             for (header, value) in grant.identity() {
-                let forwarded = self.policy.forward_jwt.as_deref() == Some(header);
+                let forwarded = self.policy.forward_jwt.as_ref() == Some(header);
                 let value = match (forwarded, value.len()) {
                     (true, 1..) => format!("(the full JWT, {} bytes)", value.len()),
-                    _ => shown(&value),
+                    _ => shown(value.to_str().unwrap_or("")),
                 };
                 match forwarded && value.is_empty() {
                     false => report.good("header", format!("{header}: {value}")),

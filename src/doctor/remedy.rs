@@ -116,7 +116,10 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
             "`vidimus doctor` says what is wrong with the realm"
         }
         Denial::PolicyUnknown => "write [policy.NAME], or correct --policy",
-        Denial::TokenTooLarge => "raise max_size in [token], and nginx's buffers with it",
+        Denial::QuestionUnreadable => "see the log: it says why",
+        Denial::TokenTooLarge => {
+            "raise max_size in [token], and with it what the edge takes as headers (nginx: large_client_header_buffers)"
+        }
         Denial::TokenMalformed | Denial::CredentialMalformed => {
             "give the token alone, as it stands after \"Bearer \""
         }

@@ -9,9 +9,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-#[cfg(feature = "tower")]
-use super::certificate::is_alias;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "tower"))]
 use crate::check::Policy;
 use crate::check::{Grant, Refusal};
 
@@ -28,18 +26,7 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     for (name, value) in grant.identity() {
-        // The configuration admits only header names; the value is plain ASCII by construction.
-        // Should either not hold, nothing passes.
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::try_from(value))
-        else {
-            return plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "an identity header",
-            );
-        };
-        headers.insert(name, value);
+        headers.insert(name.clone(), value);
     }
     answer
 }
@@ -48,8 +35,8 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
 /// `X-User`, and an edge overwrites the one with hyphens alone.
 #[cfg(feature = "server")]
 pub(super) fn aliased(policy: &Policy) -> impl Iterator<Item = &str> {
-    let names = policy.headers.iter().map(|(name, _)| name).chain(&policy.forward_jwt);
-    names.map(|name| &**name).filter(|name| name.contains('-'))
+    let names = policy.headers.names().chain(&policy.forward_jwt);
+    names.map(HeaderName::as_str).filter(|name| name.contains('-'))
 }
 
 /// A byte of such a name in that other spelling.
@@ -59,21 +46,45 @@ pub(super) fn alias(byte: u8) -> u8 {
 }
 
 /// Sets every identity header of the policy in a request, in place of whatever came under that name or
-/// under one that many servers take for it. Where the claim is missing none is left.
+/// under one that a service may take for it. Where the claim is missing none is left.
 #[cfg(feature = "tower")]
 pub(super) fn identify(headers: &mut http::HeaderMap, grant: &Grant) {
+    let looks_alike = lookalikes(grant.policy());
+    let alike: Vec<_> = headers.keys().filter(|name| looks_alike(name.as_str())).cloned().collect();
+    for name in alike {
+        headers.remove(name);
+    }
     for (name, value) in grant.identity() {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue }; // configured ones are
-        let aliases = headers.keys().filter(|other| is_alias(other.as_str(), &name));
-        for alias in aliases.cloned().collect::<Vec<_>>() {
-            headers.remove(alias);
-        }
-        if let Ok(value) = HeaderValue::try_from(value)
-            && !value.is_empty()
-        {
-            headers.insert(name, value);
+        match value.is_empty() {
+            true => drop(headers.remove(name)),
+            false => drop(headers.insert(name.clone(), value)),
         }
     }
+}
+
+#[cfg(any(feature = "server", feature = "tower"))]
+/// Whether a service may take a header of this name for one that the policy hands on, and it is none of
+/// those: if every sign but letters and digits is read as `-`, as CGI and its like do, it is the same name;
+/// or one more of the family `X-Auth-Request-`, which services look for that know oauth2-proxy.
+pub(super) fn lookalikes(policy: &Policy) -> impl Fn(&str) -> bool {
+    let names = || policy.headers.names().chain(&policy.forward_jwt).map(HeaderName::as_str);
+    let family = names().any(|name| name.starts_with(FAMILY));
+    move |name| {
+        let one_of_the_family =
+            family && name.get(..FAMILY.len()).is_some_and(|it| alike(it, FAMILY));
+        (one_of_the_family || names().any(|handed| alike(name, handed)))
+            && !names().any(|handed| name.eq_ignore_ascii_case(handed))
+    }
+}
+
+#[cfg(any(feature = "server", feature = "tower"))]
+const FAMILY: &str = "x-auth-request-";
+
+#[cfg(any(feature = "server", feature = "tower"))]
+fn alike(name: &str, other: &str) -> bool {
+    let plain =
+        |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == other.len() && name.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
 /// A refusal as any edge sends it, before that edge's own habits.

@@ -185,14 +185,14 @@ pub struct Forwarded<'a> {
     peer: Peer,
     settings: &'a EdgeSettings,
     /// What the proxy says of the connection itself, outside of any header.
-    connection: &'a str,
+    connection: Option<&'a str>,
     shown: OnceLock<Result<Option<Shown>, CertificateError>>,
 }
 
 impl<'a> Forwarded<'a> {
     /// By a request's headers, who sent it, and where to look and whom to believe. Nothing is read yet.
     pub fn new(headers: &'a HeaderMap, peer: Peer, settings: &'a EdgeSettings) -> Self {
-        Self { headers, peer, settings, connection: "", shown: OnceLock::new() }
+        Self { headers, peer, settings, connection: None, shown: OnceLock::new() }
     }
 
     /// The same, from Envoy by gRPC, which may tell the certificate of the client's connection in the
@@ -200,7 +200,7 @@ impl<'a> Forwarded<'a> {
     /// `envoy`. If there is a header too, both must name one certificate.
     #[must_use]
     pub fn with_connection(mut self, certificate: &'a str) -> Self {
-        self.connection = certificate;
+        self.connection = Some(certificate);
         self
     }
 
@@ -208,13 +208,14 @@ impl<'a> Forwarded<'a> {
         let EdgeSettings { certificate, trusted, .. } = self.settings;
         let Some(header) = certificate else { return Ok(None) };
         let by_header = header.find(self.headers, self.peer, trusted)?;
-        if header.provider != Provider::Envoy || self.connection.is_empty() {
+        let connection = self.connection.filter(|text| !text.is_empty());
+        let Some(connection) = connection.filter(|_| header.provider == Provider::Envoy) else {
             return Ok(by_header);
-        }
+        };
         if !trusted.contains(self.peer) {
             return Err(CertificateError::Untrusted);
         }
-        let of_connection = read(Provider::Nginx, self.connection)?;
+        let of_connection = read(Provider::Nginx, connection)?;
         match (&of_connection, &by_header) {
             (Some(one), Some(other)) if one.thumbprint != other.thumbprint => {
                 Err(CertificateError::Repeated)
@@ -230,9 +231,15 @@ impl<'a> Forwarded<'a> {
 
     /// Why there may be none, as far as the request tells: for the log.
     pub fn why_missing(&self) -> String {
-        let Some(CertificateHeader { name, .. }) = &self.settings.certificate else {
+        let Some(CertificateHeader { name, provider, .. }) = &self.settings.certificate else {
             return "there is no [client_certificate] in the configuration".into();
         };
+        if self.connection.is_some() && *provider != Provider::Envoy {
+            return format!(
+                "over gRPC it counts only with provider = \"envoy\" in [client_certificate], which says \
+                 {provider}"
+            );
+        }
         if self.headers.contains_key(name) {
             return format!("the header {name} says that the client showed none");
         }

@@ -136,9 +136,14 @@ impl Message {
 
     /// A text, an empty one included.
     pub(super) fn text(&mut self, field: u32, text: &str) {
+        self.bytes(field, text.as_bytes());
+    }
+
+    /// The same, where it is known to be one.
+    pub(super) fn bytes(&mut self, field: u32, text: &[u8]) {
         self.varint(u64::from(field) << 3 | 2);
         self.varint(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.extend_from_slice(text);
     }
 
     /// An ASCII text of which each byte is written as another.

@@ -110,6 +110,13 @@ impl TokenCache {
         proof.map(|proof| proof.verified)
     }
 
+    /// Whether a proof or a refused signature is there. It counts as neither hit nor miss.
+    pub(super) fn knows(&self, digest: &TokenDigest, version: Version) -> bool {
+        let known = Known { digest: *digest, asked: None };
+        self.proofs.get(&known).is_some_and(|proof| proof.rules == version.rules)
+            || self.refusals.get(digest).is_some_and(|(then, _)| then == version)
+    }
+
     /// A token that may be in the cache was not.
     pub(super) fn missed(&self) {
         self.misses.fetch_add(1, Ordering::Relaxed);

@@ -6,8 +6,9 @@ use super::cache::Known;
 use super::introspection::{Answer, Question};
 use super::{Inner, Refresh, Snapshot};
 use crate::check::{
-    ClientCertificate, Decision, Denial, Facts, Grant, Lookup, Policy, RawToken, RealmRules,
-    Refusal, TokenDigest, UnixTime, Verification, Verified, authorize, verify,
+    ClientCertificate, Decision, Denial, Facts, Grant, Lookup, OwnedToken, Policy, RawToken,
+    RealmRules, Refusal, TokenDigest, UnixTime, Verification, Verified, authorize, verify,
+    verify_unless_slow,
 };
 
 impl Inner {
@@ -26,6 +27,27 @@ impl Inner {
                 case.deny(Denial::TokenTooLarge, None)
             }
             Ok(token) => case.token(token),
+        }
+    }
+}
+
+impl Inner {
+    /// Verifies a token whose signature takes long, for the cache.
+    pub(super) fn prove(&self, policy: &str, token: RawToken<'_>) {
+        let snapshot = self.live.load();
+        let Some(policy) = snapshot.policy(policy) else { return };
+        let (digest, version, now) = (token.digest(), snapshot.version, self.live.now());
+        if self.cache.knows(&digest, version) {
+            return; // somebody who waited for the same one was first
+        }
+        match verify(token, policy, &snapshot.realms, snapshot.limits, now) {
+            Verification::Verified(proof) => {
+                self.cache.keep_proof(digest, Arc::new(proof), version, now);
+            }
+            Verification::Reject { denial: Denial::Signature, realm } => {
+                self.cache.keep_refusal(digest, version, realm);
+            }
+            _ => {}
         }
     }
 }
@@ -57,8 +79,14 @@ impl Case<'_> {
             cache.missed();
             return self.deny(Denial::Signature, realm);
         }
-        let found =
-            verify(token, self.policy, &self.snapshot.realms, self.snapshot.limits, self.now);
+        let (realms, limits) = (&self.snapshot.realms, self.snapshot.limits);
+        let found = match self.learnt.had_turn {
+            true => verify(token, self.policy, realms, limits, self.now),
+            false => match verify_unless_slow(token, self.policy, realms, limits, self.now) {
+                Ok(found) => found,
+                Err(realm) => return self.missing(realm, |_| What::Turn(token.to_owned())),
+            },
+        };
         if !matches!(found, Verification::Introspect { .. }) {
             cache.missed();
         }
@@ -163,6 +191,8 @@ impl Case<'_> {
 /// What has been asked for since a request came in: each at most once.
 #[derive(Default)]
 pub(super) struct Learnt {
+    /// A signature that takes long was verified apart, unless that went wrong.
+    pub(super) had_turn: bool,
     pub(super) refresh: Option<Refresh>,
     /// Under which rules.
     pub(super) answer: Option<(Known, u64, Answer)>,
@@ -190,6 +220,8 @@ pub(super) struct Missing {
 pub(super) enum What {
     Keys(Lookup),
     Answer(Box<Question>),
+    /// Its signature takes long to verify.
+    Turn(OwnedToken),
     /// The configuration changed in between.
     Nothing,
 }
@@ -203,7 +235,9 @@ impl Missing {
                 Denial::KeysCoolingDown
             }
             (What::Keys(_), _) => Denial::KeysUnavailable,
-            (What::Answer(_) | What::Nothing, _) => Denial::IntrospectionUnavailable,
+            (What::Answer(_) | What::Turn(_) | What::Nothing, _) => {
+                Denial::IntrospectionUnavailable
+            }
         };
         Decision::Deny(Refusal { denial, policy: Some(self.policy), realm: Some(self.realm) })
     }

@@ -14,10 +14,13 @@ mod source;
 
 use std::any::Any;
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
@@ -25,7 +28,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use snapshot::{Live, Rules, Snapshot};
 pub use source::{NoReply, Refresh, Source};
 
-use crate::check::{Decision, Facts};
+use crate::check::{Decision, Facts, OwnedToken};
 use cache::TokenCache;
 use introspection::Introspections;
 use judge::{Learnt, Missing, What};
@@ -50,6 +53,8 @@ struct Inner {
     source: Arc<dyn Source>,
     cache: Arc<TokenCache>,
     introspections: Arc<Introspections>,
+    /// For signatures that take long: as many at once as there are cores.
+    turns: Arc<Semaphore>,
     /// What rooms above keep with it, by type.
     #[cfg_attr(
         not(any(feature = "tower", feature = "metrics")),
@@ -81,18 +86,22 @@ impl Gate {
         let introspections =
             Introspections::new(Arc::clone(&live), Arc::clone(&source), Arc::clone(&cache));
         let introspections = Arc::new(introspections);
-        Self(Arc::new(Inner { live, source, cache, introspections, companions }))
+        let turns = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
+        Self(Arc::new(Inner { live, source, cache, introspections, turns, companions }))
     }
 
     /// Judges one request.
     ///
     /// Waits only for a key that is not known or for a realm's word about the token, for as long as the
-    /// [`Source`] allows and never longer than 5 s. Dropping the future is safe at any time: what others
-    /// wait for goes on. Outside of a tokio runtime it cannot wait, and answers 503 instead.
+    /// [`Source`] allows and never longer than 5 s; and for a signature that takes long to verify
+    /// ([`Key::is_slow`](crate::check::Key::is_slow)), which is done on a thread of its own. Dropping the
+    /// future is safe at any time: what others wait for goes on. Outside of a tokio runtime it cannot wait:
+    /// it verifies on the spot, and answers 503 where something is missing.
     pub async fn check(&self, facts: &Facts<'_>) -> Decision {
         match self.0.judge(facts, &Learnt::default()) {
             Ok(decision) => decision,
-            Err(missing) => self.wait(facts, missing).await,
+            // Few requests wait, so what waiting needs is kept out of every request's memory.
+            Err(missing) => Box::pin(self.wait(facts, missing)).await,
         }
     }
 
@@ -111,11 +120,17 @@ impl Gate {
     async fn wait(&self, facts: &Facts<'_>, mut missing: Missing) -> Decision {
         let mut learnt = Learnt::default();
         if Handle::try_current().is_err() {
-            return missing.deny(&learnt); // no timer, and nobody to ask
+            learnt.had_turn = true; // no other thread, no timer, and nobody to ask
+            let found = self.0.judge(facts, &learnt);
+            return found.unwrap_or_else(|missing| missing.deny(&learnt));
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
             match missing.what {
+                What::Turn(token) => {
+                    self.prove_apart(facts.policy, token).await;
+                    learnt.had_turn = true;
+                }
                 What::Keys(ref lookup) if learnt.refresh.is_none() => {
                     let issuer = &missing.realm.issuer;
                     let refresh = self.0.source.refresh(issuer, &lookup.kid, lookup.has_keys);
@@ -134,6 +149,22 @@ impl Gate {
                 Err(missing) => missing,
             };
         }
+    }
+
+    /// Verifies a signature that takes long where no other request waits for it. It goes on if the request
+    /// gives up. Should it not be possible, it is verified here.
+    async fn prove_apart(&self, policy: &str, token: OwnedToken) {
+        let (Ok(runtime), Ok(turn)) =
+            (Handle::try_current(), Arc::clone(&self.0.turns).acquire_owned().await)
+        else {
+            return;
+        };
+        let (inner, policy) = (Arc::clone(&self.0), policy.to_owned());
+        let proving = runtime.spawn_blocking(move || {
+            inner.prove(&policy, token.as_raw());
+            drop(turn);
+        });
+        let _ = proving.await;
     }
 
     /// Waits until every realm has had keys once, for as long as that takes: put a timeout around it,

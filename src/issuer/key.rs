@@ -29,6 +29,9 @@ enum Pair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     Rsa(RsaKeyPair),
+    /// ES512, which ring does not have.
+    #[cfg(feature = "aws-lc")]
+    Ecdsa521(aws_lc_rs::signature::EcdsaKeyPair),
 }
 
 /// The machine could not make a key: no randomness, or not a key of that algorithm.
@@ -44,7 +47,7 @@ impl std::fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 impl SigningKey {
-    /// Makes a new ES256, ES384 or EdDSA key. (ring does not make RSA keys: see
+    /// Makes a new ES256, ES384 or EdDSA key; with the feature `aws-lc` also one for ES512. (ring does not make RSA keys: see
     /// [`Self::from_rsa_pkcs8`].)
     ///
     /// # Errors
@@ -61,6 +64,12 @@ impl SigningKey {
             Algorithm::EdDSA => {
                 let document = Ed25519KeyPair::generate_pkcs8(&random).map_err(|_| KeyError)?;
                 Pair::Ed25519(Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| KeyError)?)
+            }
+            #[cfg(feature = "aws-lc")]
+            Algorithm::ES512 => {
+                use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair};
+                let pair = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING);
+                Pair::Ecdsa521(pair.map_err(|_| KeyError)?)
             }
             _ => return Err(KeyError),
         };
@@ -88,6 +97,12 @@ impl SigningKey {
         let pair = match algorithm {
             Algorithm::ES256 => ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::Ecdsa),
             Algorithm::ES384 => ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::Ecdsa),
+            #[cfg(feature = "aws-lc")]
+            Algorithm::ES512 => {
+                use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair};
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, der);
+                Ok(Pair::Ecdsa521(pair.map_err(|_| KeyError)?))
+            }
             // openssl leaves the public half out, which ring would like to compare.
             Algorithm::EdDSA => Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Pair::Ed25519),
             _ => return Self::from_rsa_pkcs8(kid, algorithm, der),
@@ -109,12 +124,18 @@ impl SigningKey {
     /// The public half, as a realm publishes it.
     pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let ec = |curve: &str, point: &[u8]| {
+            let (x, y) = point[1..].split_at(point.len() / 2); // after the sign that both are there
+            json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) })
+        };
         let mut jwk = match &*self.pair {
             Pair::Ecdsa(pair) => {
-                let point = &pair.public_key().as_ref()[1..];
-                let (x, y) = point.split_at(point.len() / 2);
-                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
-                json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) })
+                let point = pair.public_key().as_ref();
+                ec(if point.len() == 65 { "P-256" } else { "P-384" }, point)
+            }
+            #[cfg(feature = "aws-lc")]
+            Pair::Ecdsa521(pair) => {
+                ec("P-521", aws_lc_rs::signature::KeyPair::public_key(pair).as_ref())
             }
             Pair::Ed25519(pair) => {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) })
@@ -163,6 +184,11 @@ impl SigningKey {
             Pair::Ecdsa(pair) => {
                 pair.sign(&random, message).map(|s| s.as_ref().to_vec()).map_err(|_| KeyError)
             }
+            #[cfg(feature = "aws-lc")]
+            Pair::Ecdsa521(pair) => {
+                let signature = pair.sign(&aws_lc_rs::rand::SystemRandom::new(), message);
+                signature.map(|s| s.as_ref().to_vec()).map_err(|_| KeyError)
+            }
             Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
             Pair::Rsa(pair) => {
                 let encoding = rsa_encoding(self.algorithm).ok_or(KeyError)?;
@@ -182,6 +208,6 @@ fn rsa_encoding(algorithm: Algorithm) -> Option<&'static dyn RsaEncoding> {
         Algorithm::PS256 => Some(&RSA_PSS_SHA256),
         Algorithm::PS384 => Some(&RSA_PSS_SHA384),
         Algorithm::PS512 => Some(&RSA_PSS_SHA512),
-        Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA => None,
+        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 | Algorithm::EdDSA => None,
     }
 }

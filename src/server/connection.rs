@@ -94,7 +94,10 @@ where
     http.http1().max_buf_size(bounds.header_bytes).max_headers(128).header_read_timeout(None);
     http.http2()
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(128);
+        .max_concurrent_streams(128)
+        // Envoy asks for all its clients over few connections, and any of them may give up at any moment, on
+        // purpose and in bursts. The usual 20 resets before we have looked would end it for all.
+        .max_pending_accept_reset_streams(Some(4096));
     let mut connection = pin!(http.serve_connection(watched, service));
 
     let mut tick = interval_at(Instant::now() + bounds.tick, bounds.tick);

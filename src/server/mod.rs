@@ -60,6 +60,8 @@ struct App {
     metrics: Arc<Metrics>,
     remarks: Remarks,
     draining: watch::Receiver<bool>,
+    /// For messages over gRPC that come in pieces.
+    room: Semaphore,
 }
 
 /// Why a sidecar could not start, or not take over a configuration.
@@ -150,6 +152,7 @@ impl Server {
             metrics,
             remarks: Remarks::default(),
             draining: draining.clone(),
+            room: Semaphore::new(grpc::ROOM),
         });
         let slots = Arc::new(Semaphore::new(bounds.connections));
         let addresses = listeners.iter().map(Listener::address).collect();
@@ -348,9 +351,10 @@ impl Drop for Open {
 async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<grpc::Body> {
     // HTTP comes first: an error of gRPC has the status 200, which lets a request pass there.
     let Some((edge, policy)) = HttpEdge::of(request.uri().path()) else {
-        return match grpc::is_grpc(&request) {
-            true => grpc::answer(app, request, peer).await,
-            false => not_found().map(Either::Left),
+        return match grpc::asked(&request) {
+            // Apart, for the sake of those who ask over HTTP.
+            Some(asked) => Box::pin(grpc::answer(app, asked, request, peer)).await,
+            None => not_found().map(Either::Left),
         };
     };
     let began = Instant::now();

@@ -16,18 +16,26 @@ pub(super) struct Remarks {
     repeated: Seldom,
     unacceptable: Seldom,
     untrusted: Seldom,
+    unreadable: Seldom,
 }
 
 impl Default for Remarks {
     fn default() -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
-        let [malformed, missing, repeated, unacceptable, untrusted] =
-            [(); 5].map(|()| Seldom::every(MINUTE));
-        Self { malformed, missing, repeated, unacceptable, untrusted }
+        let [malformed, missing, repeated, unacceptable, untrusted, unreadable] =
+            [(); 6].map(|()| Seldom::every(MINUTE));
+        Self { malformed, missing, repeated, unacceptable, untrusted, unreadable }
     }
 }
 
 impl Remarks {
+    /// A question could not be read.
+    pub(super) fn unreadable(&self, why: &str, peer: Peer) {
+        if self.unreadable.now() {
+            tracing::warn!(%peer, "a question over gRPC cannot be read, and is refused: {why}");
+        }
+    }
+
     /// Looks at a decision.
     pub(super) fn on(
         &self,

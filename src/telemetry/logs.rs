@@ -32,7 +32,8 @@ impl FromStr for LogFormat {
 ///
 /// # Errors
 /// If `level` is none: `info`, `debug`, or with parts, such as `info,vidimus::issuer=debug`. A level
-/// alone is Vidimus' own; the libraries below then only warn.
+/// alone is Vidimus' own; the libraries below then only warn, and h2 not even that: it does so as often as
+/// a caller resets streams.
 pub fn start_logs(format: LogFormat, level: &str, colour: bool) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(filter(level)?).map_err(|error| error.to_string())?;
     // A log that cannot be written (closed pipe, full disk) must not take down who wrote it: the
@@ -56,13 +57,15 @@ fn filter(level: &str) -> Result<String, String> {
         if level.parse::<LevelFilter>().is_err() {
             return Err(format!("{level:?} is not one of off, error, warn, info, debug, trace"));
         }
-        if !part.contains('=') {
-            filter.push("warn".to_owned());
+        if !part.contains('=') && !filter.contains(&LIBRARIES.to_owned()) {
+            filter.insert(0, LIBRARIES.to_owned()); // first, because the last word about a part holds
         }
         filter.push(format!("{target}={level}"));
     }
-    Ok(if filter.is_empty() { "warn,vidimus=info".to_owned() } else { filter.join(",") })
+    Ok(if filter.is_empty() { format!("{LIBRARIES},vidimus=info") } else { filter.join(",") })
 }
+
+const LIBRARIES: &str = "warn,h2=error";
 
 #[cfg(test)]
 mod tests {
@@ -70,12 +73,13 @@ mod tests {
 
     #[test]
     fn a_level_is_a_level_and_a_misspelt_one_is_said() {
-        assert_eq!(filter("debug").unwrap(), "warn,vidimus=debug");
+        assert_eq!(filter("debug").unwrap(), "warn,h2=error,vidimus=debug");
         assert_eq!(
             filter("info,vidimus::edge=debug").unwrap(),
-            "warn,vidimus=info,vidimus::edge=debug"
+            "warn,h2=error,vidimus=info,vidimus::edge=debug"
         );
-        assert_eq!(filter("").unwrap(), "warn,vidimus=info");
+        assert_eq!(filter("").unwrap(), "warn,h2=error,vidimus=info");
+        assert_eq!(filter("h2=warn,debug").unwrap(), "warn,h2=error,h2=warn,vidimus=debug");
         for bad in ["nope", "info;debug", "vidimus=loud", "vidimus::edge"] {
             assert!(filter(bad).is_err(), "{bad}");
         }

@@ -48,8 +48,7 @@ async fn the_demo_gives_to_curl_what_its_table_says() {
 
     let rows = rows(&printed);
     table.same("samples", "14", &rows.len().to_string());
-    let token = printed.split_once("  token() {").and_then(|(_, rest)| rest.split_once("; }"));
-    let token = token.map(|(body, _)| format!("token() {{{body}; }}")).expect("the token function");
+    let token = token(&printed);
     let curls = printed.lines().map(str::trim).filter(|line| line.starts_with("curl -"));
     let curls: Vec<&str> = curls.collect();
     let sidecar = curls.iter().find_map(|line| line.strip_suffix("/auth")?.rsplit(' ').next());
@@ -128,6 +127,12 @@ async fn commands_end_with_the_code_that_tells_why() {
     table.finish();
 }
 
+/// The shell function that it prints: `token SAMPLE`.
+pub(crate) fn token(printed: &str) -> String {
+    let token = printed.split_once("  token() {").and_then(|(_, rest)| rest.split_once("; }"));
+    token.map(|(body, _)| format!("token() {{{body}; }}")).expect("the token function")
+}
+
 /// Columns begin where their headlines do.
 fn rows(printed: &str) -> Vec<Printed> {
     let mut lines = printed.lines().skip_while(|line| !line.contains("what was sent"));
@@ -144,7 +149,7 @@ fn rows(printed: &str) -> Vec<Printed> {
     .collect()
 }
 
-async fn sh(script: &str) -> String {
+pub(crate) async fn sh(script: &str) -> String {
     let (code, out) = run(Command::new("sh").args(["-c", script])).await;
     assert!(code != Some(127), "a command is missing (apt-get install curl): {script}");
     out

@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::tokens::{self, claims, with_claim};
 
 /// What a client sends who would like to be somebody else.
-pub(crate) const FORGED: [(&str, &str); 9] = [
+pub(crate) const FORGED: [(&str, &str); 21] = [
     ("x-auth-request-user", "mallory"),
     ("X_Auth_Request_User", "mallory"),
     ("X.Auth.Request.User", "mallory"),
@@ -25,6 +25,19 @@ pub(crate) const FORGED: [(&str, &str); 9] = [
     ("X-Auth-Request-Scope", "orders:write"),
     ("X-Auth-Request-Roles", "admin"),
     ("X_AUTH_REQUEST_ROLES", "admin"),
+    ("X-Auth_Request-User", "mallory"),
+    // All other characters that HTTP allows in a name.
+    ("X~Auth~Request~User", "mallory"),
+    ("X!Auth!Request!User", "mallory"),
+    ("X#Auth#Request#User", "mallory"),
+    ("X$Auth$Request$User", "mallory"),
+    ("X%Auth%Request%User", "mallory"),
+    ("X&Auth&Request&User", "mallory"),
+    ("X'Auth'Request'User", "mallory"),
+    ("X*Auth*Request*User", "mallory"),
+    ("X+Auth+Request+User", "mallory"),
+    ("X^Auth^Request^User", "mallory"),
+    ("X|Auth`Request`User", "mallory"),
 ];
 
 /// Headers by which some frameworks route, rewrite or take an identity.

@@ -22,6 +22,7 @@ mod introspection;
 mod keycloak;
 mod lifecycle;
 mod mutual_tls;
+mod newcomer;
 mod nginx;
 mod outage;
 mod process;

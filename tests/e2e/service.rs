@@ -81,10 +81,10 @@ impl Drop for Service {
 
 impl Arrived {
     /// The identity headers, as a service reads them that takes `X_Auth_Request_User` and
-    /// `X.Auth.Request.User` for `X-Auth-Request-User`: `user=...`, sorted.
+    /// `X~Auth~Request~User` for `X-Auth-Request-User`: `user=...`, sorted.
     pub(crate) fn identity(&self) -> Vec<String> {
         let named = self.headers.iter().filter_map(|(name, value)| {
-            let name = name.as_str().replace(['_', '.'], "-");
+            let name = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
             let name = name.strip_prefix("x-auth-request-")?;
             Some(format!("{name}={}", String::from_utf8_lossy(value.as_bytes())))
         });

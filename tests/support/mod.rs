@@ -122,6 +122,20 @@ pub(crate) struct FakeSource {
     live: Mutex<Weak<Live>>,
 }
 
+impl FakeSource {
+    /// One that has nothing to say yet.
+    pub(crate) fn over(live: &Arc<Live>) -> Arc<Self> {
+        Arc::new(Self {
+            asked: AtomicU64::new(0),
+            then: Mutex::new(Box::new(|_| Refresh::Done)),
+            introspected: AtomicU64::new(0),
+            pause: Mutex::new(Duration::ZERO),
+            told: Mutex::new(Arc::new(|_| Err(NoReply))),
+            live: Mutex::new(Arc::downgrade(live)),
+        })
+    }
+}
+
 impl Source for FakeSource {
     fn refresh(
         &self,
@@ -196,14 +210,7 @@ impl World {
     fn with(rules: Rules) -> Self {
         let clock = Arc::new(ManualClock::at(UnixTime::from_secs(NOW)));
         let live = Arc::new(Live::new(rules, Arc::clone(&clock) as _).unwrap());
-        let source = Arc::new(FakeSource {
-            asked: AtomicU64::new(0),
-            then: Mutex::new(Box::new(|_| Refresh::Done)),
-            introspected: AtomicU64::new(0),
-            pause: Mutex::new(Duration::ZERO),
-            told: Mutex::new(Arc::new(|_| Err(NoReply))),
-            live: Mutex::new(Arc::downgrade(&live)),
-        });
+        let source = FakeSource::over(&live);
         let gate = Gate::new(Arc::clone(&live), Arc::clone(&source) as _, 1024 * 1024);
         Self { clock, live, source, gate, key: ec_key("k1"), other: ec_key("s1") }
     }

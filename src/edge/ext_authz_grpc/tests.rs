@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap as Raw, HeaderValue as RawHeader};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
@@ -7,6 +8,9 @@ use proptest::collection::{hash_map, vec};
 use proptest::prelude::*;
 use prost::Message as _;
 
+use http::header::{HeaderMap, HeaderValue};
+
+use super::question::is_looked_at;
 use super::*;
 use crate::edge::certificate::{CertificateHeader, Provider};
 
@@ -57,7 +61,7 @@ proptest! {
         let http = attributes.request.unwrap().http.unwrap();
         prop_assert_eq!(read.policy, attributes.context_extensions.get("policy").map(|it| &**it));
         prop_assert_eq!(read.certificate, attributes.source.unwrap().certificate);
-        prop_assert_eq!((read.method, read.path), (&*http.method, &*http.path));
+        prop_assert_eq!((read.method, read.path), (http.method.as_bytes(), http.path.as_bytes()));
         let headers: HashMap<_, _> =
             read.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         prop_assert_eq!(headers, http.headers);
@@ -141,6 +145,16 @@ fn of_the_headers_those_that_are_looked_at_are_taken_raw_if_there_are_any() {
     assert_eq!(found["x-forwarded-client-cert"], "Hash=a,Hash=b", "elements, not lines");
     assert_eq!(found["x_forwarded_client_cert"], "Hash=c", "an alias is looked at too");
     assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn the_header_of_another_proxy_is_the_clients_own() {
+    for provider in Provider::ALL {
+        let header = CertificateHeader::new(provider);
+        let name = header.name.clone();
+        let settings = EdgeSettings { certificate: Some(header), ..settings(&["authorization"]) };
+        assert_eq!(is_looked_at(name.as_str(), &settings), provider == Provider::Envoy, "{name}");
+    }
 }
 
 #[test]

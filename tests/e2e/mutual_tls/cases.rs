@@ -13,6 +13,7 @@ use super::forged::{self, Headers};
 use super::{Clients, Tokens};
 use crate::certificates::Certificates;
 use crate::everyday::FORGED;
+use crate::newcomer::OTHERS;
 use crate::service::{Arrived, Service, own_body};
 use crate::sidecar::Sidecar;
 use crate::table::Table;
@@ -59,6 +60,7 @@ async fn own_certificate(scene: &Scene<'_>) {
     for (case, headers) in [
         ("its own certificate: the service learns who it is", &[][..]),
         ("its own, with forged identity headers", &FORGED),
+        ("its own, identity headers that Vidimus does not set", &OTHERS),
         ("its own, identity headers hop by hop", &HOP_BY_HOP),
     ] {
         let path = scene.path("/orders/");

@@ -8,7 +8,7 @@ use crate::everyday::STEERING;
 use crate::process::until;
 
 /// Paths that some service reads as `/admin/`.
-const ODD: [&str; 14] = [
+pub(crate) const ODD: [&str; 20] = [
     "/orders/../admin/",
     "/orders/x/../../admin/",
     "/orders/..//admin/",
@@ -23,6 +23,12 @@ const ODD: [&str; 14] = [
     "//admin/",
     "/./admin/",
     "/%61dmin/",
+    "/orders/..;x/admin/",
+    "/orders/..%3f/admin/",
+    "/orders/..%23/admin/",
+    "/orders/.%09./admin/",
+    "/orders/..%0a/admin/",
+    "/orders/..%252fadmin/",
 ];
 
 /// All of it. The sidecar has ended afterwards.

@@ -11,7 +11,7 @@ pub(crate) mod edge;
 pub(crate) mod envoy;
 mod forged;
 mod grpc;
-mod guarded;
+pub(crate) mod guarded;
 mod haproxy;
 mod nginx;
 
