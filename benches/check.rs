@@ -14,13 +14,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::Request;
 use serde_json::{Value, json};
 use support::{NoSource, ready};
 use vidimus::check::*;
-use vidimus::edge::EdgeSettings;
-use vidimus::edge::forwarded::Peer;
-use vidimus::edge::http::HttpEdge;
 use vidimus::gate::{Gate, Live, ManualClock, Rules};
 use vidimus::testing::key::SigningKey;
 use vidimus::testing::samples;
@@ -128,23 +124,6 @@ fn benches(criterion: &mut Criterion) {
         bench.iter(|| check(&cached, &forged));
     });
 
-    let settings = EdgeSettings {
-        sources: vec![vidimus::edge::credential::Source::Authorization],
-        ..EdgeSettings::default()
-    };
-    let request = Request::builder()
-        .uri("/auth")
-        .header("host", "vidimus")
-        .header("authorization", format!("Bearer {rs256}"))
-        .body(())
-        .expect("a request");
-    criterion.bench_function("auth_request/cached, request to response", |bench| {
-        bench.iter(|| {
-            let (edge, policy) = HttpEdge::of(request.uri().path()).expect("an edge's address");
-            edge.answer(&ready(edge.decide(&cached, &settings, &request, Peer::Unix, policy)))
-        });
-    });
-
     let (signed, signature) = rs256.rsplit_once('.').expect("three parts");
     let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
     let own = key_set(&keys[..1]);
@@ -155,6 +134,14 @@ fn benches(criterion: &mut Criterion) {
     println!(
         "uncached RS256 check / bare ring RS256: {ratio:.3} (median of 61 interleaved rounds)"
     );
+
+    // Refused before any key is looked for: what reading it costs.
+    let mut strangers = Realms::new(vec![RealmRules::new("https://id.example.com/realms/other")])
+        .expect("one realm");
+    strangers.set_keys(0, key_set(&keys), now);
+    criterion.bench_function("parse", |bench| {
+        bench.iter(|| verify(black_box(RawToken::new(&rs256)), &policy, &strangers, limits, now));
+    });
 
     let document = jwks(&keys);
     criterion

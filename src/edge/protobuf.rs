@@ -156,13 +156,19 @@ impl Message {
     /// A message inside.
     pub(super) fn nested(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.varint(u64::from(field) << 3 | 2);
-        let begin = self.0.len();
+        // Its length comes before it, and is known only afterwards. Mostly it has one byte.
+        let place = self.0.len();
+        self.0.push(0);
         write(self);
-        // Its length comes before it, and is known only now.
-        let mut length = Self::default();
-        length.varint((self.0.len() - begin) as u64);
-        self.0.extend_from_slice(&length.0);
-        self.0[begin..].rotate_right(length.0.len());
+        let length = self.0.len() - place - 1;
+        if length < 0x80 {
+            self.0[place] = length as u8; // less than 0x80
+        } else {
+            let inside = self.0.split_off(place + 1);
+            self.0.truncate(place);
+            self.varint(length as u64);
+            self.0.extend_from_slice(&inside);
+        }
     }
 
     fn varint(&mut self, mut value: u64) {
