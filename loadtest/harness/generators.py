@@ -65,8 +65,8 @@ class H2load:
     def start(self, target, seconds, work, name="h2load"):
         log = work / f"{name}.tsv"
         log.unlink(missing_ok=True)
-        command = ["h2load", "-t1", f"-c{self.connections}", f"-m{self.streams}", "-D", f"{seconds:.2f}"]
-        command += ["--warm-up-time", "0.2", f"--log-file={log}"]
+        command = ["h2load", "-t1", f"-c{self.connections}", f"-m{self.streams}", "-D", f"{seconds * 1000:.0f}ms"]
+        command += ["--warm-up-time", "200ms", f"--log-file={log}"]
         if self.message:
             command += ["-d", self.message, "-H", "content-type: application/grpc", "-H", "te: trailers"]
         else:
