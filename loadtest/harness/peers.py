@@ -27,7 +27,7 @@ MaxRequestWorkers 256
 KeepAlive On
 MaxKeepAliveRequests 0
 DocumentRoot "{work}/apache"
-OIDCOAuthVerifyJwksUri {jwks_uri}
+OIDCOAuthVerifyCertFiles {certificate}
 OIDCOAuthRemoteUserClaim preferred_username
 OIDCCryptoPassphrase load
 <Location "/auth">
@@ -46,7 +46,7 @@ class Apache:
         (scene.work / "apache/auth").write_text("ok\n")
         config = scene.work / "apache.conf"
         config.write_text(APACHE.format(
-            work=scene.work, port=self.port, modules=APACHE_MODULES, jwks_uri=scene.issuer.jwks_uri,
+            work=scene.work, port=self.port, modules=APACHE_MODULES, certificate=scene.tokens.certificate(),
             user="User www-data\nGroup www-data" if scene.is_root else "",
         ))
         if scene.is_root:  # whose workers are another user

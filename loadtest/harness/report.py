@@ -19,14 +19,13 @@ def notes(figures):
     """What a reader must know about some rows."""
     for figure in figures:
         changes = figure.row.changes
-        hits, misses = (changes.get(f"vidimus_token_cache_{kind}") for kind in ("hits", "misses"))
-        if hits is not None and hits + misses:
+        hits, misses = (changes.get(f"vidimus_token_cache_{kind}", 0) for kind in ("hits", "misses"))
+        told = changes.get("vidimus_introspection_cache_hits", 0)
+        if told:
             calls = sum(value for name, value in changes.items() if name.startswith("vidimus_introspection_total"))
-            told = changes.get("vidimus_introspection_cache_hits", 0)
-            if calls or told:
-                yield f"{figure.row.name}: {told:,.0f} answers used again, {calls:,.0f} questions to the realm."
-            else:
-                yield f"{figure.row.name}: {hits / (hits + misses):.1%} of the tokens were in the cache."
+            yield f"{figure.row.name}: {told:,.0f} answers used again, {calls:,.0f} questions to the realm."
+        elif hits + misses:
+            yield f"{figure.row.name}: {hits / (hits + misses):.1%} of the tokens were in the cache."
         if figure.failed or figure.refused:
             yield f"{figure.row.name}: {figure.refused} answers were no 2xx, {figure.failed} requests failed."
 

@@ -1,5 +1,6 @@
 """Keys and tokens of one machine, kept for as long as they are good. No key is in the source."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -76,8 +77,8 @@ class Tokens:
             return file.readline().strip()
 
     def question(self, token):
-        """What Envoy asks by gRPC, in a file; named so that two do not meet."""
-        file = self._work / f"question-{token[-16:]}"
+        """What Envoy asks by gRPC, in a file."""
+        file = self._work / f"question-{hashlib.sha256(token.encode()).hexdigest()[:16]}"
         self._run("question", "--token", token, "--out", file)
         return file
 
@@ -88,6 +89,15 @@ class Tokens:
             capture_output=True, text=True, check=True,
         ).stdout
         return "".join(pem.strip().split("\n")[1:-1])
+
+
+    def certificate(self):
+        """The realm's RSA key as mod_auth_openidc wants it where the issuer has no https: KID#FILE."""
+        file = self._work / "rs256.pem"
+        command = ["openssl", "req", "-x509", "-new", "-subj", "/CN=load", "-days", "30", "-out", str(file)]
+        key = ["-keyform", "DER", "-key", str(self._keys / "RS256.pk8")]
+        subprocess.run(command + key, capture_output=True, check=True)
+        return f"load-RS256#{file}"
 
 
 class Issuer:

@@ -1,6 +1,8 @@
 //! tonic with the types that are generated from Envoy's API. It reads the whole question, decides nothing
 //! and says OK; with `--headers`, with as many identity headers as Vidimus.
 
+use std::io;
+
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
     Authorization, AuthorizationServer,
@@ -8,8 +10,9 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
 use envoy_types::pb::google::rpc::Status;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::runtime::Builder;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
@@ -20,14 +23,17 @@ use crate::options::Options;
 pub(crate) fn serve(options: &Options) -> Outcome {
     let null = Null { headers: options.get("headers").is_some() };
     Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let server =
-            Server::builder().tcp_nodelay(true).add_service(AuthorizationServer::new(null));
+        let server = Server::builder().add_service(AuthorizationServer::new(null));
         if let Some(path) = options.get("unix") {
             let listener = UnixListenerStream::new(UnixListener::bind(path)?);
             return Ok(server.serve_with_incoming(listener).await?);
         }
         let listener = TcpListener::bind(options.need("listen")?).await?;
-        Ok(server.serve_with_incoming(TcpListenerStream::new(listener)).await?)
+        let prompt = |stream: io::Result<TcpStream>| {
+            stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        };
+        let incoming = TcpListenerStream::new(listener).map(prompt);
+        Ok(server.serve_with_incoming(incoming).await?)
     })
 }
 
