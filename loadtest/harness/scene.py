@@ -74,20 +74,18 @@ def _connects(target):
     return True
 
 
-def checked(name, load, target, processes, good, judges=True, path=None, **others):
+def checked(name, load, target, processes, good, refusal=401, **others):
     """A row of a server that has just shown that it tells a good token from a forged one."""
-    path = path or load.path
-    expect(name, "the good token", ask.status(target, path, good), range(200, 300))
-    if judges:
-        expect(name, "a forged one", ask.status(target, path, ask.forged(good)), (401,))
+    expect(name, "the good token", ask.status(target, load.path, good), range(200, 300))
+    expect(name, "a forged one", ask.status(target, load.path, ask.forged(good)), (refusal,))
     return Row(name, load, target, processes, **others)
 
 
-def checked_grpc(scene, name, load, target, processes, good, judges=True, **others):
+def checked_grpc(scene, name, load, target, processes, good, **others):
+    """The same by gRPC, where the load holds the good one."""
     expect(name, "the good token", ask.grpc_status(target, load.message), (200,))
-    if judges:
-        bad = scene.tokens.question(ask.forged(good))
-        expect(name, "a forged one", ask.grpc_status(target, bad), (401,))
+    bad = scene.tokens.question(ask.forged(good))
+    expect(name, "a forged one", ask.grpc_status(target, bad), (401,))
     return Row(name, load, target, processes, **others)
 
 
