@@ -8,8 +8,9 @@ from .generators import Wrk
 from .measure import Row
 from .processes import Trouble
 from .scene import checked
-from .tables import CROWD, env
+from .tables import env
 
+CROWD = 100_000
 STARTS = 9
 SLOW = 20_000  # tokens with ES384, each of which is asked for once
 MISSES = dict(connections=4, pause=10)  # some 380 a second, 0.6 ms of ring's time each
@@ -44,6 +45,34 @@ class Misses:
     start_at = 1  # of all that there are: each slice goes on where the last one ended, and some
 
     def start(self, target, seconds, work, name):
+        more = env(self.file, SLOW, LOAD_START=Misses.start_at, LOAD_DELAY=MISSES["pause"])
+        Misses.start_at += int(seconds * 1000 / MISSES["pause"] * MISSES["connections"]) + 50
+        return Wrk(connections=MISSES["connections"], env=more).start(target, seconds, work, name)
+
+
+def memory(scene):
+    """MiB: idle, and with proofs of 100,000 tokens of 1.1 KB."""
+    idle = scene.sidecar()
+    time.sleep(0.3)
+    found = {"idle": idle.process.memory()}
+    token, file = scene.tokens.one(), scene.tokens.many(CROWD)
+    for name, bound in (("all fit", "2GiB"), ("64 MiB of cache", "64MiB")):
+        sidecar = scene.sidecar(cache=bound)
+        asked, end = 0, time.monotonic() + 30
+        while asked < CROWD and time.monotonic() < end:  # each token once; a few twice, where two slices meet
+            load = Wrk(env=env(file, CROWD, LOAD_START=max(0, asked - 100)))
+            row = checked(name, load, sidecar.port, [sidecar.process], token)
+            asked += row.load.start(row.target, 1, scene.work).wait().result().requests
+        series = sidecar.metrics()
+        found[name] = {
+            "resident": sidecar.process.memory(), "entries": int(series["vidimus_token_cache_entries"]),
+            "accounted": series["vidimus_token_cache_bytes"] / 2**20, "asked": asked,
+        }
+        sidecar.process.end()
+    return found
+
+
+def start(self, target, seconds, work, name):
         more = env(self.file, SLOW, LOAD_START=Misses.start_at, LOAD_DELAY=MISSES["pause"])
         Misses.start_at += int(seconds * 1000 / MISSES["pause"] * MISSES["connections"]) + 50
         return Wrk(connections=MISSES["connections"], env=more).start(target, seconds, work, name)

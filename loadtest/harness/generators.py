@@ -23,7 +23,6 @@ class Result:
     failed: int
     p50: float
     p99: float
-    load_cpu: float = 0.0  # seconds of the generator
 
 
 @dataclass
@@ -87,15 +86,20 @@ class Running:
     """A generator at work."""
 
     def __init__(self, popen, read):
-        self._popen, self._read = popen, read
+        self._popen, self._read, self._output = popen, read, ""
+        self.cpu = 0.0
 
-    def end(self):
-        output = self._popen.stdout.read()
+    def wait(self):
+        """Until it has ended."""
+        self._output = self._popen.stdout.read()
         _, _, usage = os.wait4(self._popen.pid, 0)
         self._popen.returncode = 0
-        result = self._read(output)
-        result.load_cpu = usage.ru_utime + usage.ru_stime
-        return result
+        self.cpu = usage.ru_utime + usage.ru_stime
+        return self
+
+    def result(self):
+        """After that; it may take a moment."""
+        return self._read(self._output)
 
 
 def _wrk_result(output, file):
@@ -108,7 +112,7 @@ def _wrk_result(output, file):
 
 def _h2load_result(output, log, seconds):
     found = re.search(r"requests: (\d+) total.*?(\d+) failed, (\d+) errored, (\d+) timeout", output)
-    statuses = re.search(r"status codes: (\d+) 2xx", output)
+    statuses = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
     if not found or not statuses:
         raise Trouble(f"h2load gave no result:\n{output}")
     with open(log, "rb") as lines:
@@ -116,7 +120,6 @@ def _h2load_result(output, log, seconds):
     log.unlink()
     if not times:
         raise Trouble(f"h2load got no answer:\n{output}")
-    good = int(statuses.group(1))
+    good, *bad = (int(number) for number in statuses.groups())
     quantile = lambda part: times[min(len(times) - 1, int(len(times) * part))] / 1e3
-    total = int(found.group(1))
-    return Result(good, seconds, max(0, len(times) - good), int(found.group(2)), quantile(0.5), quantile(0.99))
+    return Result(good + sum(bad), seconds, sum(bad), int(found.group(2)), quantile(0.5), quantile(0.99))

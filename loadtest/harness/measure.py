@@ -62,11 +62,12 @@ def one(row, seconds, work):
     before = row.watch() if row.watch else None
     cpu = [process.cpu() for process in row.processes]
     core, began = busy(), time.monotonic()
-    beside = row.beside.start(row.target, seconds, work, "beside") if row.beside else None
-    result = row.load.start(row.target, seconds, work).end()
-    extra = beside.end().load_cpu if beside else 0.0
+    loads = [load.start(row.target, seconds, work, f"load-{place}")
+             for place, load in enumerate((row.beside, row.load)) if load]
+    load_cpu = sum(load.wait().cpu for load in reversed(loads))
     wall, core_after = time.monotonic() - began, busy()
     spent = [process.cpu() - then for process, then in zip(row.processes, cpu)]
+    result = loads[-1].result()
     for process in row.processes:
         process.check_alive()
     if row.watch:
@@ -75,14 +76,14 @@ def one(row, seconds, work):
     if not result.requests:
         raise Trouble(f"{row.name}: no answer at all")
     total = sum(core_after[number] - core[number] for number in (SERVER_CORE, LOAD_CORE))
-    others = total - sum(spent) - result.load_cpu - extra
+    others = total - sum(spent) - load_cpu
     # h2load warms up a little: those requests cost too, and it does not count them
     counted = min(1.0, result.seconds / wall) if hasattr(row.load, "streams") else 1.0
     return Sample(
         rate=(result.requests - result.refused) / result.seconds, p50=result.p50, p99=result.p99,
         cpu=sum(spent) * counted / result.requests * 1e6, own_cpu=spent[-1] * counted / result.requests * 1e6,
         memory=row.processes[-1].memory(), refused=result.refused, failed=result.failed,
-        load_share=(result.load_cpu + extra) / wall, others=max(0.0, others) / wall / 2,
+        load_share=load_cpu / wall, others=max(0.0, others) / wall / 2,
     )
 
 

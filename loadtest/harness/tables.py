@@ -7,9 +7,6 @@ from .peers import Apache, Node
 from .scene import checked, checked_grpc
 from .tokens import ISSUER
 
-CROWD = 100_000
-
-
 def env(file, count, **others):
     return {"LOAD_TOKENS": file, "LOAD_COUNT": count, **others}
 
@@ -21,27 +18,27 @@ def http(scene):
     null_unix = scene.null_http(unix=True)
     one, unix = Wrk(token=token), H2load(token=token)
     thousand = Wrk(env=env(scene.tokens.many(1000), 1000))
-    zipf = Wrk(env=env(scene.tokens.many(CROWD), CROWD, LOAD_ORDER="zipf"))
-    own = [sidecar.process]
+    zipf = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd, LOAD_ORDER="zipf"))
+    own, spread = [sidecar.process], f"Zipf over {scene.crowd:,} tokens"
     return [
         Row("null hyper", one, null.port, [null.process]),
         Row("null nginx (return 204)", one, nginx.port, [nginx.process], "null hyper"),
         checked("Vidimus, one token", one, sidecar.port, own, token, against="null hyper"),
         Row("null hyper, 1,000 tokens", thousand, null.port, [null.process]),
         checked("Vidimus, 1,000 tokens", thousand, sidecar.port, own, token, against="null hyper, 1,000 tokens"),
-        Row("null hyper, Zipf over 100,000 tokens", zipf, null.port, [null.process]),
-        checked("Vidimus, Zipf over 100,000 tokens, 64 MiB of cache", zipf, sidecar.port, own, token,
-                against="null hyper, Zipf over 100,000 tokens", watch=sidecar.metrics),
+        Row(f"null hyper, {spread}", zipf, null.port, [null.process]),
+        checked(f"Vidimus, {spread}, 64 MiB of cache", zipf, sidecar.port, own, token,
+                against=f"null hyper, {spread}", watch=sidecar.metrics),
         Row("null hyper, unix socket", unix, null_unix.socket, [null_unix.process]),
         checked("Vidimus, one token, unix socket", unix, sidecar.socket, own, token, against="null hyper, unix socket"),
     ]
 
 
 def new(scene):
-    """Every token new: 100,000 in a circle through the smallest cache."""
+    """Every token new: many in a circle through the smallest cache."""
     token = scene.tokens.one()
     null, sidecar = scene.null_http(verify=True), scene.sidecar(cache="1MiB")
-    load = Wrk(env=env(scene.tokens.many(CROWD), CROWD))
+    load = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd))
     return [
         checked("null hyper + ring RS256", load, null.port, [null.process], token),
         checked("Vidimus, every token new", load, sidecar.port, [sidecar.process], token,

@@ -57,7 +57,7 @@ class Tokens:
 
     def many(self, count, algorithm="RS256", size=USUAL, issuer=ISSUER, realms=1):
         """A file with so many different tokens of one length, one a line."""
-        kind = "" if realms == 1 else f"-{realms}-realms"
+        kind = "" if issuer == ISSUER else f"-of-{realms}"
         file = self.folder / f"{algorithm}-{count}-{size}{kind}"
         try:
             if time.time() - file.stat().st_mtime < FRESH:
