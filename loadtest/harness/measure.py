@@ -58,7 +58,6 @@ class Figures:
 
 
 def one(row, seconds, work):
-    seconds = row.seconds or seconds
     before = row.watch() if row.watch else None
     cpu = [process.cpu() for process in row.processes]
     core, began = busy(), time.monotonic()
@@ -87,13 +86,19 @@ def one(row, seconds, work):
     )
 
 
-def rounds(rows, count, seconds, work, say=lambda text: None):
+def warm(rows, work):
+    """So that connections, caches and just-in-time compilers are not seen at work."""
+    for row in rows:
+        one(row, 0.3, work)
+        row.changes.clear()
+
+
+def rounds(rows, count, seconds, work):
     """A B C A B C."""
     samples = {row.name: [] for row in rows}
-    for number in range(count):
+    for _ in range(count):
         for row in rows:
-            say(f"round {number + 1} of {count}: {row.name}")
-            samples[row.name].append(one(row, seconds, work))
+            samples[row.name].append(one(row, row.seconds or seconds, work))
     middle = lambda name, key: median(getattr(sample, key) for sample in samples[name])
     figures = []
     for row in rows:

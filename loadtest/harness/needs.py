@@ -126,4 +126,5 @@ def machine():
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, TCP {control}"
