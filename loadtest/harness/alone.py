@@ -66,42 +66,6 @@ def memory(scene):
         series = sidecar.metrics()
         found[name] = {
             "resident": sidecar.process.memory(), "entries": int(series["vidimus_token_cache_entries"]),
-            "accounted": series["vidimus_token_cache_bytes"] / 2**20, "asked": asked,
-        }
-        sidecar.process.end()
-    return found
-
-
-def start(self, target, seconds, work, name):
-        more = env(self.file, SLOW, LOAD_START=Misses.start_at, LOAD_DELAY=MISSES["pause"])
-        Misses.start_at += int(seconds * 1000 / MISSES["pause"] * MISSES["connections"]) + 50
-        return Wrk(connections=MISSES["connections"], env=more).start(target, seconds, work, name)
-
-
-def memory(scene, quick=False):
-    """MiB: idle, and with 100,000 proofs of tokens of 1.1 KB."""
-    idle_sidecar = scene.sidecar()
-    time.sleep(0.3)
-    idle = idle_sidecar.process.memory()
-    count = 5000 if quick else CROWD
-    file = scene.tokens.many(1000 if quick else CROWD)
-    with open(file) as tokens:
-        token = tokens.readline().strip()
-    found = {"idle": idle}
-    for name, bound in (("all fit", "2GiB"), ("64 MiB of cache", "64MiB")):
-        sidecar = scene.sidecar(cache=bound)
-        row = checked(name, Wrk(env=env(file, min(count, CROWD) if not quick else 1000)), sidecar.port,
-                      [sidecar.process], token)
-        # In a circle: round and round until the number of proofs stands still.
-        held = -1
-        for _ in range(8):
-            row.load.start(row.target, 1 if quick else 2, scene.work).end()
-            series = sidecar.metrics()
-            if series["vidimus_token_cache_entries"] in (held, CROWD):
-                break
-            held = series["vidimus_token_cache_entries"]
-        found[name] = {
-            "resident": sidecar.process.memory(), "entries": int(series["vidimus_token_cache_entries"]),
             "accounted": series["vidimus_token_cache_bytes"] / 2**20,
         }
         sidecar.process.end()
