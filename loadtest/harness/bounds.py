@@ -1,0 +1,82 @@
+"""The numbers to reach."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Bound:
+    """One of them: what `read` finds in the figures of `table` must be at least, or at most, the limit."""
+
+    text: str
+    table: str
+    read: object
+    least: float | None = None
+    most: float | None = None
+    unit: str = ""
+
+    def value(self, figures):
+        """None if the table was not measured."""
+        found = figures.get(self.table)
+        return None if found is None else self.read(found)
+
+    def holds(self, value):
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def limit(self):
+        sign, limit = ("≥", self.least) if self.most is None else ("≤", self.most)
+        return f"{sign} {limit:g}{self.unit}"
+
+
+def row(name, key="ratio"):
+    return lambda figures: getattr(next(figure for figure in figures if figure.row.name == name), key)
+
+
+def ahead(peer):
+    """How many times as many answers as a peer."""
+    rate = lambda figures, name: row(name, "rate")(figures)
+    return lambda figures: rate(figures, "Vidimus, one token") / rate(figures, peer)
+
+
+def resident(figures):
+    """Against the accounted bytes, which are what a tight bound would be."""
+    full = figures["all fit"]
+    return (full["resident"] - figures["idle"]) / full["accounted"]
+
+
+def bounded(figures):
+    return (figures["64 MiB of cache"]["resident"] - figures["idle"]) / 64
+
+
+BOUNDS = [
+    Bound("`/auth`, cached: throughput against null hyper", "http", row("Vidimus, one token"), least=0.90),
+    Bound("`/auth`, cached: p99 against null hyper", "http", row("Vidimus, one token", "p99_ratio"), most=1.2),
+    Bound("`/auth`, every token new, RS256: throughput against null hyper + bare ring", "new",
+          row("Vidimus, every token new"), least=0.92),
+    Bound("gRPC, cached: throughput against null tonic", "grpc", row("Vidimus, gRPC, 1 x 64"), least=0.90),
+    Bound("gRPC, cached: p99 against null tonic", "grpc", row("Vidimus, gRPC, 1 x 64", "p99_ratio"), most=1.2),
+    Bound("nginx + Vidimus over a unix socket: throughput against nginx + null hyper", "nginx",
+          row("nginx + Vidimus"), least=0.95),
+    Bound("1,000 realms: throughput against 1", "realms", row("Vidimus, 1,000 realms"), least=0.97),
+    Bound("p99 of hits while ES384 misses run against hits alone, at full load", "stall",
+          row("hits while misses run, as fast as it goes", "p99_ratio"), most=1.5),
+    Bound("the same at a third of full load", "stall",
+          row("hits while misses run, a third of that", "p99_ratio"), most=1.5),
+    Bound("resident memory, idle", "memory", lambda figures: figures["idle"], most=15, unit=" MiB"),
+    Bound("resident memory beyond idle with 100,000 proofs, against their bytes by `vidimus_token_cache_bytes`",
+          "memory", resident, most=1.3),
+    Bound("the same with 100,000 tokens and a bound of 64 MiB, against that bound", "memory", bounded, most=1.3),
+    Bound("start to ready, issuer on loopback", "start", lambda figures: figures["start"], most=100, unit=" ms"),
+    *(
+        Bound(f"answers against {peer}", "peers", ahead(peer), least=1.0)
+        for peer in (
+            "Envoy jwt_authn, its cache on, one token", "Envoy jwt_authn, its cache off", "Apache mod_auth_openidc",
+            "express + express-oauth2-jwt-bearer", "express + keycloak-connect",
+        )
+    ),
+]
+
+
+def verdicts(figures):
+    """Every bound whose table was measured, its value, and whether it holds."""
+    values = [(bound, bound.value(figures)) for bound in BOUNDS]
+    return [(bound, value, bound.holds(value)) for bound, value in values if value is not None]
