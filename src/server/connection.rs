@@ -4,6 +4,7 @@
 //! looks at them every [`Bounds::tick`]. A deadline is therefore met to within one tick.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use hyper_util::server::conn::auto;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
 
+use super::aside::Aside;
 use super::listener::Stream;
 
 /// What a connection may take.
@@ -91,7 +93,11 @@ where
         })
     };
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().max_buf_size(bounds.header_bytes).max_headers(128).header_read_timeout(None);
+    http.http1()
+        .max_buf_size(bounds.header_bytes)
+        .max_headers(128)
+        .header_read_timeout(None)
+        .writev(false); // answers are short: one copy costs less than a list of pieces
     http.http2()
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(128)
@@ -101,31 +107,51 @@ where
     let mut connection = pin!(http.serve_connection(watched, service));
 
     let mut tick = interval_at(Instant::now() + bounds.tick, bounds.tick);
-    let mut watch = Watch::default();
-    let mut ending = false;
+    let mut drained = pin!(Some(async move { drain.wait_for(|now| *now).await.is_ok() }));
+    let (mut aside, mut watch, mut ending) = (Aside::new(), Watch::default(), false);
     loop {
-        tokio::select! {
-            result = connection.as_mut() => {
+        let event = poll_fn(|context| {
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(Event::Ended(result));
+            }
+            aside.poll(context, |context| {
+                if let Some(told) = drained.as_mut().as_pin_mut()
+                    && told.poll(context).is_ready()
+                {
+                    drained.set(None);
+                    return Poll::Ready(Event::Drain);
+                }
+                tick.poll_tick(context).map(|_| Event::Tick)
+            })
+        });
+        let verdict = match event.await {
+            Event::Ended(result) => {
                 if let Err(error) = result {
                     tracing::debug!("a connection ended early: {error}");
                 }
                 return;
             }
-            _ = tick.tick() => match watch.look(&activity, bounds.idle_ticks) {
-                Verdict::Fine => {}
-                Verdict::Idle if !ending => {
-                    ending = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                // Whoever is this slow is not owed a goodbye.
-                Verdict::Idle | Verdict::SlowHeader => return,
-            },
-            _ = drain.wait_for(|now| *now), if !ending => {
+            Event::Drain if ending => Verdict::Fine,
+            Event::Drain => Verdict::Idle,
+            Event::Tick => watch.look(&activity, bounds.idle_ticks),
+        };
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Idle if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
+            // Whoever is this slow is not owed a goodbye.
+            Verdict::Idle | Verdict::SlowHeader => return,
         }
     }
+}
+
+/// What a connection's task runs for.
+enum Event<T> {
+    Ended(T),
+    Tick,
+    Drain,
 }
 
 /// What requests leave for the watch to see.

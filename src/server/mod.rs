@@ -1,6 +1,7 @@
 //! The process: binds, serves, reloads, drains.
 
 pub mod admin;
+mod aside;
 mod connection;
 mod grpc;
 mod keepalive;
