@@ -80,7 +80,7 @@ def build():
     own = [cargo, "build", "--locked", "--profile", "dist", "--bin", "vidimus"]
     null = [cargo, "build", "--locked", "--release", "--manifest-path", ROOT / "loadtest/null/Cargo.toml"]
     given = [os.environ.get(name) for name in ("VIDIMUS", "NULL")]
-    return Path(given[0] or _built(own, "vidimus")), Path(given[1] or _built(null, "vidimus-null"))
+    return Path(given[0] or _built(own, "vidimus")).resolve(), Path(given[1] or _built(null, "vidimus-null")).resolve()
 
 
 def _built(command, name):
