@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::sync::Cache;
 
+use super::front::Front;
 use super::snapshot::Version;
 use crate::check::{Denial, TokenDigest, UnixTime, Verified};
 
@@ -29,6 +30,7 @@ const ENTRY_OVERHEAD: usize = 512;
 
 pub(super) struct TokenCache {
     proofs: Cache<Known, Proof>,
+    front: Front<Proof>,
     refusals: Cache<TokenDigest, (Version, Option<usize>)>,
     negatives: Cache<Known, Negative>,
     hits: AtomicU64,
@@ -87,6 +89,7 @@ impl TokenCache {
                 .weigher(|_, proof: &Proof| weight(&proof.verified))
                 .expire_after(UntilExpiry)
                 .build(),
+            front: Front::new(max_bytes),
             refusals: Cache::builder()
                 .max_capacity(MAX_REFUSALS)
                 .time_to_live(REFUSAL_LIFETIME)
@@ -105,7 +108,8 @@ impl TokenCache {
     /// A proof made under the current rules.
     pub(super) fn proof(&self, digest: &TokenDigest, version: Version) -> Option<Arc<Verified>> {
         let known = Known { digest: *digest, asked: None };
-        let proof = self.proofs.get(&known).filter(|proof| proof.rules == version.rules);
+        let proof = self.front.get(&known, || self.proofs.get(&known));
+        let proof = proof.filter(|proof| proof.rules == version.rules);
         self.hits.fetch_add(u64::from(proof.is_some()), Ordering::Relaxed);
         proof.map(|proof| proof.verified)
     }
@@ -134,7 +138,7 @@ impl TokenCache {
         let lifetime = verified.claims().expires().since(now);
         if lifetime > Duration::ZERO {
             let proof = Proof { verified, rules: version.rules, lifetime, until: Duration::MAX };
-            self.proofs.insert(Known { digest, asked: None }, proof);
+            self.insert(Known { digest, asked: None }, proof);
         }
     }
 
@@ -146,7 +150,8 @@ impl TokenCache {
         uptime: Duration,
     ) -> Option<Result<Arc<Verified>, Denial>> {
         let current = |rules, until| rules == version.rules && uptime < until;
-        let active = self.proofs.get(known).filter(|proof| current(proof.rules, proof.until));
+        let active = self.front.get(known, || self.proofs.get(known));
+        let active = active.filter(|proof| current(proof.rules, proof.until));
         let negative = || self.negatives.get(known).filter(|no| current(no.rules, no.until));
         let answer = match active {
             Some(proof) => Some(Ok(proof.verified)),
@@ -157,7 +162,7 @@ impl TokenCache {
     }
 
     pub(super) fn forget_answer(&self, known: &Known) {
-        self.proofs.invalidate(known);
+        self.invalidate(known);
     }
 
     /// Keeps what a realm said: "active" at most until the token ends.
@@ -175,17 +180,27 @@ impl TokenCache {
             Ok(verified) => {
                 let lifetime = verified.claims().expires().since(now).min(kept);
                 self.negatives.invalidate(&known);
-                self.proofs.insert(known, Proof { verified, rules, lifetime, until });
+                self.insert(known, Proof { verified, rules, lifetime, until });
             }
             Err(denial) => {
-                self.proofs.invalidate(&known);
+                self.invalidate(&known);
                 self.negatives.insert(known, Negative { denial, rules, until });
             }
         }
     }
 
     pub(super) fn forget_proof(&self, digest: &TokenDigest) {
-        self.proofs.invalidate(&Known { digest: *digest, asked: None });
+        self.invalidate(&Known { digest: *digest, asked: None });
+    }
+
+    fn insert(&self, known: Known, proof: Proof) {
+        self.proofs.insert(known, proof);
+        self.front.forget(&known);
+    }
+
+    fn invalidate(&self, known: &Known) {
+        self.proofs.invalidate(known);
+        self.front.forget(known);
     }
 
     /// Whether this token's signature was refused a moment ago, under these very rules and keys; and

@@ -7,6 +7,7 @@
 mod cache;
 mod clock;
 mod diagnosis;
+mod front;
 mod introspection;
 mod judge;
 mod snapshot;
