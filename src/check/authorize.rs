@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::introspection::wants_introspection;
@@ -131,9 +131,24 @@ impl Grant {
         let values = self.verified.identity(&self.policy.headers);
         let names = self.policy.headers.names().enumerate();
         let claims = names.map(move |(place, name)| (name, values[place].clone()));
+        claims.chain(self.forwarded_jwt())
+    }
+
+    fn forwarded_jwt(&self) -> impl Iterator<Item = (&HeaderName, HeaderValue)> {
         let jwt = || self.jwt().and_then(|jwt| HeaderValue::from_str(jwt.expose()).ok());
         let jwt = move || jwt().unwrap_or(HeaderValue::from_static(""));
-        claims.chain(self.policy.forward_jwt.iter().map(move |name| (name, jwt())))
+        self.policy.forward_jwt.iter().map(move |name| (name, jwt()))
+    }
+
+    /// [`identity`](Self::identity) as the headers of an answer to an edge, which nobody may keep
+    /// (`Cache-Control: no-store`).
+    pub fn answer_headers(&self) -> HeaderMap {
+        let list = &self.policy.headers;
+        let mut answer = list.answer(&self.verified.identity(list));
+        for (name, jwt) in self.forwarded_jwt() {
+            answer.insert(name, jwt);
+        }
+        answer
     }
 }
 

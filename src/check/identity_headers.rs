@@ -3,13 +3,23 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{ClaimPath, Claims};
 
 /// Header names and the claims that fill them. A copy is the same list, and cheap.
 #[derive(Clone, Debug)]
-pub struct IdentityHeaders(Arc<[(HeaderName, ClaimPath)]>);
+pub struct IdentityHeaders(Arc<List>);
+
+#[derive(Debug)]
+struct List {
+    headers: Box<[(HeaderName, ClaimPath)]>,
+    /// An answer with all names, before their values: so that no name is hashed for a request.
+    blank: HeaderMap,
+    /// Which header each of its values is for; `Cache-Control` is for none.
+    places: Box<[Option<usize>]>,
+}
 
 /// Those that users of oauth2-proxy know.
 const DEFAULT: [(&str, &str); 6] = [
@@ -24,22 +34,22 @@ const DEFAULT: [(&str, &str); 6] = [
 impl IdentityHeaders {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.headers.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.headers.is_empty()
     }
 
     /// Each name with its claim.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(HeaderName, ClaimPath)> + Clone {
-        self.0.iter()
+        self.0.headers.iter()
     }
 
     /// The names.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &HeaderName> + Clone {
-        self.0.iter().map(|(name, _)| name)
+        self.iter().map(|(name, _)| name)
     }
 
     /// All values stand in one piece of memory.
@@ -49,7 +59,7 @@ impl IdentityHeaders {
             claim.write(claims, &mut text);
             text.len()
         };
-        let ends: Vec<usize> = self.0.iter().map(end).collect();
+        let ends: Vec<usize> = self.iter().map(end).collect();
         let text = Bytes::from(text);
         let begins = [0].iter().chain(&ends);
         let value = |(begin, end): (&usize, &usize)| {
@@ -59,11 +69,23 @@ impl IdentityHeaders {
         };
         begins.zip(&ends).map(value).collect()
     }
+
+    /// The headers of an answer with these values, which nobody may keep.
+    pub(super) fn answer(&self, values: &[HeaderValue]) -> HeaderMap {
+        let List { blank, places, .. } = &*self.0;
+        let mut answer = blank.clone();
+        for (slot, place) in answer.values_mut().zip(places) {
+            if let Some(value) = place.and_then(|place| values.get(place)) {
+                *slot = value.clone();
+            }
+        }
+        answer
+    }
 }
 
 impl PartialEq for IdentityHeaders {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+        Arc::ptr_eq(&self.0, &other.0) || self.0.headers == other.0.headers
     }
 }
 
@@ -82,7 +104,16 @@ impl Default for IdentityHeaders {
 
 impl FromIterator<(HeaderName, ClaimPath)> for IdentityHeaders {
     fn from_iter<I: IntoIterator<Item = (HeaderName, ClaimPath)>>(headers: I) -> Self {
-        Self(headers.into_iter().collect())
+        let headers: Box<[_]> = headers.into_iter().collect();
+        let mut blank = HeaderMap::with_capacity(1 + headers.len());
+        blank.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, _) in &headers {
+            blank.insert(name.clone(), HeaderValue::from_static(""));
+        }
+        // A map keeps its own order, and its copies keep it.
+        let place = |name: &HeaderName| headers.iter().rposition(|(own, _)| own == name);
+        let places = blank.keys().map(place).collect();
+        Self(Arc::new(List { headers, blank, places }))
     }
 }
 

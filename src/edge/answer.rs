@@ -23,13 +23,7 @@ const RETRY_SECONDS: &str = "5";
 /// overwrites what the client sent under that name.
 pub fn allow(grant: &Grant) -> HttpAnswer {
     let mut answer = Response::new(Full::default());
-    let identity = grant.identity();
-    let headers = answer.headers_mut();
-    headers.reserve(1 + identity.size_hint().0);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for (name, value) in identity {
-        headers.insert(name.clone(), value);
-    }
+    *answer.headers_mut() = grant.answer_headers();
     answer
 }
 
