@@ -58,15 +58,15 @@ pub fn find<'a>(headers: &'a HeaderMap, sources: &[Source]) -> Result<RawToken<'
     let mut found = Ok(None);
     for source in sources {
         match source {
-            // Two lines of any scheme: whichever would win, somebody else's reader may take the other.
-            Source::Authorization if headers.get_all(AUTHORIZATION).iter().count() > 1 => {
-                return Err(Denial::CredentialRepeated);
-            }
             Source::Authorization => {
-                headers
-                    .get_all(AUTHORIZATION)
-                    .iter()
-                    .for_each(|value| add(&mut found, bearer(value)));
+                let mut lines = headers.get_all(AUTHORIZATION).iter();
+                match (lines.next(), lines.next()) {
+                    (Some(line), None) => add(&mut found, bearer(line)),
+                    (None, _) => {}
+                    // Two lines of any scheme: whichever would win, somebody else's reader may take the
+                    // other.
+                    (Some(_), Some(_)) => return Err(Denial::CredentialRepeated),
+                }
             }
             Source::Header(name) => {
                 headers
