@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -51,13 +51,15 @@ impl Default for Bounds {
     }
 }
 
-/// Serves one connection until it ends, `drain` says so, or its time is over.
+/// Serves one connection until it ends, `drain` says so, or its time is over. Returns how many requests
+/// it brought.
 pub(super) async fn serve<S, F, B>(
     stream: Stream,
     bounds: Bounds,
     drain: watch::Receiver<bool>,
     service: S,
-) where
+) -> u64
+where
     S: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -70,7 +72,12 @@ pub(super) async fn serve<S, F, B>(
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn serve_io<IO, S, F, B>(io: IO, bounds: Bounds, mut drain: watch::Receiver<bool>, service: S)
+async fn serve_io<IO, S, F, B>(
+    io: IO,
+    bounds: Bounds,
+    mut drain: watch::Receiver<bool>,
+    service: S,
+) -> u64
 where
     IO: Read + Write + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + 'static,
@@ -129,7 +136,7 @@ where
                 if let Err(error) = result {
                     tracing::debug!("a connection ended early: {error}");
                 }
-                return;
+                return activity.begun.load(Relaxed);
             }
             Event::Drain if ending => Verdict::Fine,
             Event::Drain => Verdict::Idle,
@@ -142,7 +149,7 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             // Whoever is this slow is not owed a goodbye.
-            Verdict::Idle | Verdict::SlowHeader => return,
+            Verdict::Idle | Verdict::SlowHeader => return activity.begun.load(Relaxed),
         }
     }
 }
@@ -157,8 +164,10 @@ enum Event<T> {
 /// What requests leave for the watch to see.
 #[derive(Debug, Default)]
 struct Activity {
-    requests: AtomicU64,
-    in_flight: AtomicU32,
+    /// Requests that came. Only the connection's own task counts them: no other core is to be heard.
+    begun: AtomicU64,
+    /// Of these, the ones that were answered or given up.
+    ended: AtomicU64,
     in_header: AtomicBool,
     h2: AtomicBool,
 }
@@ -169,8 +178,7 @@ struct Running(Arc<Activity>);
 impl Running {
     fn begin(activity: &Arc<Activity>, version: Version) -> Self {
         activity.in_header.store(false, Relaxed);
-        activity.requests.fetch_add(1, Relaxed);
-        activity.in_flight.fetch_add(1, Relaxed);
+        activity.begun.store(activity.begun.load(Relaxed) + 1, Relaxed);
         if version == Version::HTTP_2 {
             activity.h2.store(true, Relaxed);
         }
@@ -180,7 +188,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.ended.fetch_add(1, Relaxed);
     }
 }
 
@@ -201,10 +209,10 @@ struct Watch {
 
 impl Watch {
     fn look(&mut self, activity: &Activity, idle_ticks: u32) -> Verdict {
-        let requests = activity.requests.load(Relaxed);
+        let requests = activity.begun.load(Relaxed);
         // On h2 much is read that belongs to no header: there only idleness counts.
         let in_header = activity.in_header.load(Relaxed) && !activity.h2.load(Relaxed);
-        if requests != self.requests || activity.in_flight.load(Relaxed) > 0 {
+        if requests != self.requests || requests != activity.ended.load(Relaxed) {
             *self = Self { requests, in_header, quiet: 0 };
             return Verdict::Fine;
         }

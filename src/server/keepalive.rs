@@ -14,12 +14,10 @@ pub(super) struct Keepalive {
 }
 
 impl Keepalive {
-    pub(super) fn request(&self) {
-        self.requests.fetch_add(1, Relaxed);
-    }
-
-    /// A connection has ended. True once: when of the last 1,000 most brought a single request.
-    pub(super) fn connection_ended(&self) -> bool {
+    /// A connection has ended that brought so many requests. True once: when of the last 1,000 most
+    /// brought a single one.
+    pub(super) fn connection_ended(&self, requests: u64) -> bool {
+        self.requests.fetch_add(requests, Relaxed);
         let ended = self.connections.fetch_add(1, Relaxed) + 1;
         if !ended.is_multiple_of(SAMPLE) {
             return false;
@@ -42,10 +40,7 @@ mod tests {
 
     fn warnings(connections: u64, requests_each: u64) -> usize {
         let keepalive = Keepalive::default();
-        let ended = |_| {
-            (0..requests_each).for_each(|_| keepalive.request());
-            keepalive.connection_ended()
-        };
+        let ended = |_| keepalive.connection_ended(requests_each);
         (0..connections).map(ended).filter(|warn| *warn).count()
     }
 

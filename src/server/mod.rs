@@ -318,15 +318,12 @@ async fn connection(
     app.metrics.connections.inc();
     let open = Open::new(app.metrics.connections_open.clone());
     let service = {
-        let (app, keepalive) = (Arc::clone(&app), Arc::clone(&keepalive));
-        move |request: Request<Incoming>| {
-            keepalive.request();
-            route(Arc::clone(&app), request, peer)
-        }
+        let app = Arc::clone(&app);
+        move |request: Request<Incoming>| route(Arc::clone(&app), request, peer)
     };
-    connection::serve(stream, bounds, drain, service).await;
+    let requests = connection::serve(stream, bounds, drain, service).await;
     drop(open);
-    if keepalive.connection_ended() {
+    if keepalive.connection_ended(requests) {
         tracing::warn!(%peer, "{ADVICE}");
     }
     drop(slot);
