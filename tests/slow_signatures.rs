@@ -141,6 +141,27 @@ async fn a_forged_one_is_refused_and_remembered() {
 }
 
 #[tokio::test]
+async fn what_is_cheap_to_see_is_seen_first_without_leaving() {
+    let mut rules = two_realms();
+    rules.realms[1].algorithms = vec![Algorithm::ES256];
+    let world = Slow::with(rules, 1 << 20);
+    world.gate.live().publish_keys(OTHER_ISSUER, jwks(&[&world.key]));
+    for (policy, change, denial) in [
+        ("default", json!({ "iss": "https://evil.example.com" }), Denial::Issuer),
+        ("default", json!({ "exp": NOW - 60 }), Denial::Expired),
+        ("default", json!({ "nbf": NOW + 60 }), Denial::NotYetValid),
+        ("default", json!({ "iat": NOW + 60 }), Denial::IssuedInFuture),
+        ("staff", json!({ "iss": OTHER_ISSUER }), Denial::AlgorithmForbidden),
+    ] {
+        let token = world.token(change);
+        let facts = Facts::new(policy, Ok(RawToken::new(&token)));
+        let Decision::Deny(refusal) = world.gate.check(&facts).await else { panic!("{denial:?}") };
+        assert_eq!(refusal.denial, denial);
+        assert_eq!(world.threads(), 1, "{denial:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_cache_does_not_keep_is_verified_once_all_the_same() {
     let world = Slow::new();
     assert_eq!(world.denial(&world.token(json!({ "exp": NOW - 1 }))).await, None, "in the leeway");
