@@ -42,7 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// that fetch for it.
 ///
 /// It belongs to the runtime that it was made on: there its keys are fetched. Once that runtime is gone,
-/// the last keys serve for `max_stale`, and what needs others is answered with 503.
+/// the last keys serve for `max_stale`, and what needs others is answered with 503. Other runtimes may ask
+/// it too, with time enabled.
 #[derive(Clone)]
 pub struct Gate(Arc<Inner>);
 
@@ -100,6 +101,9 @@ impl Gate {
     /// ([`Key::is_slow`](crate::check::Key::is_slow)), which is done on threads of the gate's own: never
     /// longer than 5 s in all. Dropping the future is safe at any time: what others wait for goes on. Outside
     /// of a tokio runtime it cannot wait: it verifies on the spot, and answers 503 where something is missing.
+    ///
+    /// # Panics
+    /// If it has to wait on a tokio runtime without time (`enable_time`, or `enable_all`, of its builder).
     pub async fn check(&self, facts: &Facts<'_>) -> Decision {
         match self.0.judge(facts, &Learnt::default()) {
             Ok(decision) => decision,
