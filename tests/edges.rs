@@ -11,6 +11,8 @@
 mod envoy;
 mod support;
 
+use std::sync::atomic::Ordering;
+
 use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -25,6 +27,7 @@ use vidimus::edge::http::HttpEdge;
 use vidimus::edge::x509::CertificateRules;
 use vidimus::edge::{Edge, EdgeSettings};
 use vidimus::gate::Refresh;
+use vidimus::testing::key::SigningKey;
 
 /// A way to provoke a denial.
 struct Case {
@@ -123,6 +126,12 @@ fn provoke(denial: Denial, world: &World) -> Case {
             bound()
         }
         Denial::Signature => bearer(ec_key("k1").sign(&claims(json!({}))).unwrap()),
+        Denial::VerificationUnavailable => {
+            let slow = SigningKey::generate("slow", Algorithm::ES384).unwrap();
+            world.live.publish_keys(ISSUER, jwks(&[&slow]));
+            world.breaks.store(true, Ordering::SeqCst);
+            bearer(slow.sign(&claims(json!({}))).unwrap())
+        }
         Denial::KeyUnknown => stranger(),
         Denial::KeysCoolingDown => {
             case.before = |world| world.when_asked(|_| Refresh::CoolingDown);

@@ -10,6 +10,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -101,6 +102,29 @@ async fn who_asks_first_may_give_up_without_harm_to_the_others() {
     assert!(first.await.is_err());
     assert_eq!(world.denial("default", OPAQUE).await, None);
     assert_eq!(world.introspected(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_takes_longer_than_anybody_waits_is_asked_anew() {
+    let world = Arc::new(World::introspecting(|_| {}));
+    let ask = |pause: u64| {
+        *world.source.pause.lock().unwrap() = Duration::from_millis(pause);
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.denial("default", OPAQUE).await })
+    };
+    let (answers, good) = (AtomicU64::new(0), active(json!({})).to_string());
+    world.tells(move |_| match answers.fetch_add(1, Ordering::SeqCst) {
+        0 => Err(NoReply),
+        _ => Reply::json(good.clone().into()).map_err(|_| NoReply),
+    });
+    let first = ask(8_000); // lands at 8 s, and says nothing
+    assert_eq!(first.await.unwrap(), Some(Denial::IntrospectionUnavailable), "at 5 s");
+    let second = ask(4_500); // lands at 9.5 s
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    let third = ask(0); // at 8.2 s: the first has landed, and the second is still there to join
+    assert_eq!(second.await.unwrap(), None);
+    assert_eq!(third.await.unwrap(), None);
+    assert_eq!(world.introspected(), 2);
 }
 
 #[tokio::test]

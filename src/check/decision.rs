@@ -114,6 +114,8 @@ pub enum Denial {
     TokenMalformed,
     /// Longer than the limit.
     TokenTooLarge,
+    /// The signature takes long to verify, and too many of that kind wait.
+    VerificationUnavailable,
     /// Claim `typ` is not `Bearer` or `DPoP`: an ID, refresh, offline or logout token.
     TokenType,
 }
@@ -145,7 +147,7 @@ impl Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
@@ -184,6 +186,7 @@ impl Denial {
         Self::Signature,
         Self::TokenMalformed,
         Self::TokenTooLarge,
+        Self::VerificationUnavailable,
         Self::TokenType,
     ];
 
@@ -294,6 +297,10 @@ impl Denial {
             Self::IntrospectionUnavailable => cannot_decide(
                 "introspection_unavailable",
                 "the issuer cannot be asked about the token now",
+            ),
+            Self::VerificationUnavailable => cannot_decide(
+                "verification_unavailable",
+                "the token's signature cannot be verified now",
             ),
         }
     }

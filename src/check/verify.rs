@@ -9,7 +9,7 @@ use super::identity_headers::Prepared;
 use super::token::{Jws, object};
 use super::{
     Algorithm, Claims, Denial, IdentityHeaders, KeyId, KeySet, Limits, OwnedToken, Policy,
-    RawToken, Realm, Realms, UnixTime,
+    RawToken, Realm, RealmRules, Realms, UnixTime,
 };
 
 /// Proof that a key which a realm published has signed these claims.
@@ -198,11 +198,13 @@ impl<'a> Unproven<'a> {
         Ok(Self { jws, claims, place, realm })
     }
 
+    /// Whether proving it takes long. What is refused before its signature does not.
     fn is_slow(&self, now: UnixTime) -> bool {
-        let keys = self.jws.header.key_id().zip(self.realm.keys(now));
+        let Self { jws: Jws { header, .. }, claims, realm, .. } = self;
+        let allowed = check_before_signature(header.algorithm, claims, realm.rules(), now);
+        let keys = header.key_id().zip(realm.keys(now)).filter(|_| allowed.is_ok());
         keys.is_some_and(|(kid, keys)| {
-            let algorithm = self.jws.header.algorithm;
-            keys.with_kid(kid).any(|key| key.is_slow() && key.algorithm() == algorithm)
+            keys.with_kid(kid).any(|key| key.is_slow() && key.algorithm() == header.algorithm)
         })
     }
 
@@ -237,10 +239,7 @@ pub(super) fn prove(
 ) -> Result<Verification, Denial> {
     let Jws { header, signature, signed, .. } = jws;
     let rules = realm.rules();
-    if !rules.algorithms.contains(&header.algorithm) {
-        return Err(Denial::AlgorithmForbidden);
-    }
-    rules.check_times(&claims, now)?;
+    check_before_signature(header.algorithm, &claims, rules, now)?;
 
     let kid = header.key_id().ok_or(Denial::KeyIdMissing)?;
     let needs =
@@ -260,6 +259,18 @@ pub(super) fn prove(
         Some(Err(denial)) => Err(denial),
         None => Ok(needs(true)),
     }
+}
+
+fn check_before_signature(
+    algorithm: Algorithm,
+    claims: &Claims,
+    rules: &RealmRules,
+    now: UnixTime,
+) -> Result<(), Denial> {
+    if !rules.algorithms.contains(&algorithm) {
+        return Err(Denial::AlgorithmForbidden);
+    }
+    rules.check_times(claims, now)
 }
 
 /// The key that signed, among those with this `kid`; nothing if there are none.

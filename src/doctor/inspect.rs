@@ -91,7 +91,9 @@ impl Rule {
             | Denial::KeyUnknown
             | Denial::KeysUnavailable
             | Denial::KeysCoolingDown => Self::Key,
-            Denial::KeyAlgorithm | Denial::Signature => Self::Signature,
+            Denial::KeyAlgorithm | Denial::Signature | Denial::VerificationUnavailable => {
+                Self::Signature
+            }
             Denial::CertificateMalformed
             | Denial::CertificateMismatch
             | Denial::CertificateMissing

@@ -115,6 +115,9 @@ pub(super) fn for_denial(denial: Denial) -> &'static str {
         Denial::IntrospectionUnavailable | Denial::KeysUnavailable | Denial::KeysCoolingDown => {
             "`vidimus doctor` says what is wrong with the realm"
         }
+        Denial::VerificationUnavailable => {
+            "too many tokens came at once whose signature takes long: have Keycloak sign with ES256 or RS256"
+        }
         Denial::PolicyUnknown => "write [policy.NAME], or correct --policy",
         Denial::QuestionUnreadable => "see the log: it says why",
         Denial::TokenTooLarge => {

@@ -31,7 +31,7 @@ pub use service::{CheckFuture, CheckService};
 /// Wraps services so that only requests which a [`Gate`] allows reach them.
 ///
 /// `[token] sources`, `[server] trusted_proxies` and `[client_certificate]` are those that the gate was
-/// built with. Cheap to clone.
+/// built with. Cheap to clone. It runs on tokio with time enabled, as [`Gate::check`] does.
 ///
 /// ```
 /// use std::convert::Infallible;

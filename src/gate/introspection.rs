@@ -2,7 +2,6 @@
 //! give up meanwhile.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cache::{Known, TokenCache};
 use super::diagnosis::Diagnosis;
 use super::snapshot::Version;
-use super::{Live, Refresh, Source};
+use super::{Live, PATIENCE, Refresh, Source};
 use crate::check::{
     Denial, Introspected, IntrospectionRules, OwnedToken, RealmRules, Reply, ReplyError, Verified,
     introspected,
@@ -28,8 +27,10 @@ const MAX_CAUTIOUS: usize = 1_024;
 /// What a realm says about a token: a proof, or why there is none.
 pub(super) type Answer = Result<Arc<Verified>, Denial>;
 
-/// Who waits for what, by token, realm and rules.
-type Flights = HashMap<(Known, u64), watch::Receiver<Option<Answer>>>;
+/// Who waits for what, by token, realm and rules; since when.
+type Flights = HashMap<(Known, u64), (Landed, Instant)>;
+
+type Landed = watch::Receiver<Option<Answer>>;
 
 /// What to ask.
 pub(super) struct Question {
@@ -87,13 +88,16 @@ impl Introspections {
             {
                 return answer;
             }
-            match flights.entry((question.known, question.version.rules)) {
-                Entry::Occupied(flight) => (flight.get().clone(), None),
-                Entry::Vacant(free) => {
+            let (key, now) = ((question.known, question.version.rules), Instant::now());
+            match flights.get(&key) {
+                // One that takes longer than anybody waits is joined by nobody: it flies on the runtime of
+                // who asked first, which may stand still.
+                Some((landed, began)) if now < *began + PATIENCE => (landed.clone(), None),
+                Some(_) | None => {
                     let (tell, landed) = watch::channel(None);
-                    free.insert(landed.clone());
-                    let key = (question.known, question.version.rules);
-                    (landed, Some((Flight { all: Arc::clone(self), key }, tell)))
+                    flights.insert(key, (landed.clone(), now));
+                    let flight = Flight { all: Arc::clone(self), key, landed: landed.clone() };
+                    (landed, Some((flight, tell)))
                 }
             }
         };
@@ -184,10 +188,14 @@ impl Introspections {
 struct Flight {
     all: Arc<Introspections>,
     key: (Known, u64),
+    landed: Landed,
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.all.flights().remove(&self.key);
+        let mut flights = self.all.flights();
+        if flights.get(&self.key).is_some_and(|(landed, _)| landed.same_channel(&self.landed)) {
+            flights.remove(&self.key); // and not one that took its place
+        }
     }
 }

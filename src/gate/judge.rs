@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::apart::Proven;
 use super::cache::Known;
 use super::introspection::{Answer, Question};
+use super::snapshot::Version;
 use super::{Inner, Refresh, Snapshot};
 use crate::check::{
     ClientCertificate, Decision, Denial, Facts, Grant, Lookup, OwnedToken, Policy, RawToken,
@@ -31,27 +33,6 @@ impl Inner {
     }
 }
 
-impl Inner {
-    /// Verifies a token whose signature takes long, for the cache.
-    pub(super) fn prove(&self, policy: &str, token: RawToken<'_>) {
-        let snapshot = self.live.load();
-        let Some(policy) = snapshot.policy(policy) else { return };
-        let (digest, version, now) = (token.digest(), snapshot.version, self.live.now());
-        if self.cache.knows(&digest, version) {
-            return; // somebody who waited for the same one was first
-        }
-        match verify(token, policy, &snapshot.realms, snapshot.limits, now) {
-            Verification::Verified(proof) => {
-                self.cache.keep_proof(digest, Arc::new(proof), version, now);
-            }
-            Verification::Reject { denial: Denial::Signature, realm } => {
-                self.cache.keep_refusal(digest, version, realm);
-            }
-            _ => {}
-        }
-    }
-}
-
 /// One look at one request.
 struct Case<'a> {
     inner: &'a Inner,
@@ -66,6 +47,11 @@ impl Case<'_> {
     fn token(&self, token: RawToken<'_>) -> Result<Decision, Missing> {
         let (cache, version) = (&self.inner.cache, self.snapshot.version);
         let digest = token.digest();
+        match self.learnt.proven(digest, version) {
+            Some(Ok(proof)) => return self.judged(token, digest, proof),
+            Some(Err(realm)) => return self.deny(Denial::Signature, *realm),
+            None => {}
+        }
         if let Some(proof) = cache.proof(&digest, version) {
             match self.proven(token, digest, &proof) {
                 Err(Denial::KeyUnknown) => cache.forget_proof(&digest), // another may sign for it
@@ -80,11 +66,11 @@ impl Case<'_> {
             return self.deny(Denial::Signature, realm);
         }
         let (realms, limits) = (&self.snapshot.realms, self.snapshot.limits);
-        let found = match self.learnt.had_turn {
+        let found = match self.learnt.on_the_spot {
             true => verify(token, self.policy, realms, limits, self.now),
             false => match verify_unless_slow(token, self.policy, realms, limits, self.now) {
                 Ok(found) => found,
-                Err(realm) => return self.missing(realm, |_| What::Turn(token.to_owned())),
+                Err(realm) => return self.missing(realm, |_| What::Signature(token.to_owned())),
             },
         };
         if !matches!(found, Verification::Introspect { .. }) {
@@ -94,8 +80,7 @@ impl Case<'_> {
             Verification::Verified(verified) => {
                 let proof = Arc::new(verified);
                 cache.keep_proof(digest, Arc::clone(&proof), version, self.now);
-                let result = self.proven(token, digest, &proof);
-                result.unwrap_or_else(|denial| self.deny(denial, Some(proof.realm())))
+                self.judged(token, digest, &proof)
             }
             Verification::Reject { denial, realm } => {
                 if denial == Denial::Signature {
@@ -106,6 +91,17 @@ impl Case<'_> {
             Verification::Needs(lookup) => self.missing(lookup.realm, |_| What::Keys(lookup)),
             Verification::Introspect { realm } => self.told(token, digest, realm, None),
         }
+    }
+
+    /// A token whose signature was good a moment ago.
+    fn judged(
+        &self,
+        token: RawToken<'_>,
+        digest: TokenDigest,
+        proof: &Arc<Verified>,
+    ) -> Result<Decision, Missing> {
+        let result = self.proven(token, digest, proof);
+        result.unwrap_or_else(|denial| self.deny(denial, Some(proof.realm())))
     }
 
     /// A token whose signature is good: judged as it is, or by what its realm says about it.
@@ -191,8 +187,10 @@ impl Case<'_> {
 /// What has been asked for since a request came in: each at most once.
 #[derive(Default)]
 pub(super) struct Learnt {
-    /// A signature that takes long was verified apart, unless that went wrong.
-    pub(super) had_turn: bool,
+    /// Of a signature that takes long.
+    pub(super) proven: Option<Proven>,
+    /// Such a signature is verified here: it cannot be anywhere else.
+    pub(super) on_the_spot: bool,
     pub(super) refresh: Option<Refresh>,
     /// Under which rules.
     pub(super) answer: Option<(Known, u64, Answer)>,
@@ -202,6 +200,17 @@ impl Learnt {
     /// Whether nobody has been asked under these rules. A reload in between is no fault of the request's.
     pub(super) fn lacks_answer(&self, rules: u64) -> bool {
         self.answer.as_ref().is_none_or(|(_, then, _)| *then != rules)
+    }
+
+    /// What the token's signature has shown. The cache may not have kept it: it is full, or the token about
+    /// to end.
+    fn proven(
+        &self,
+        digest: TokenDigest,
+        version: Version,
+    ) -> Option<&Result<Arc<Verified>, Option<usize>>> {
+        let proven = self.proven.as_ref()?;
+        (proven.digest == digest && proven.version == version).then_some(&proven.found)
     }
 
     fn answer_to(&self, known: &Known, rules: u64) -> Option<Answer> {
@@ -220,8 +229,8 @@ pub(super) struct Missing {
 pub(super) enum What {
     Keys(Lookup),
     Answer(Box<Question>),
-    /// Its signature takes long to verify.
-    Turn(OwnedToken),
+    /// Of this token, which takes long to verify.
+    Signature(OwnedToken),
     /// The configuration changed in between.
     Nothing,
 }
@@ -235,9 +244,8 @@ impl Missing {
                 Denial::KeysCoolingDown
             }
             (What::Keys(_), _) => Denial::KeysUnavailable,
-            (What::Answer(_) | What::Turn(_) | What::Nothing, _) => {
-                Denial::IntrospectionUnavailable
-            }
+            (What::Signature(_), _) => Denial::VerificationUnavailable,
+            (What::Answer(_) | What::Nothing, _) => Denial::IntrospectionUnavailable,
         };
         Decision::Deny(Refusal { denial, policy: Some(self.policy), realm: Some(self.realm) })
     }

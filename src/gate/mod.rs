@@ -2,8 +2,10 @@
 //!
 //! [`Gate::check`] takes the snapshot of this moment, looks for a proof of the token, has it verified
 //! if there is none, and has the proof judged. Only an unknown key, or a token that says too little
-//! itself, makes it wait for the [`Source`]; then it looks again. Each is asked for once.
+//! itself, makes it wait for the [`Source`]; then it looks again. Each is asked for once. A signature that
+//! takes long is verified apart.
 
+mod apart;
 mod cache;
 mod clock;
 mod diagnosis;
@@ -21,7 +23,6 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
@@ -29,7 +30,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use snapshot::{Live, Rules, Snapshot};
 pub use source::{NoReply, Refresh, Source};
 
-use crate::check::{Decision, Facts, OwnedToken};
+use crate::check::{Decision, Facts};
+use apart::{Apart, NotProven};
 use cache::TokenCache;
 use introspection::Introspections;
 use judge::{Learnt, Missing, What};
@@ -41,7 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// that fetch for it.
 ///
 /// It belongs to the runtime that it was made on: there its keys are fetched. Once that runtime is gone,
-/// the last keys serve for `max_stale`, and what needs others is answered with 503.
+/// the last keys serve for `max_stale`, and what needs others is answered with 503. Other runtimes may ask
+/// it too, with time enabled.
 #[derive(Clone)]
 pub struct Gate(Arc<Inner>);
 
@@ -54,8 +57,8 @@ struct Inner {
     source: Arc<dyn Source>,
     cache: Arc<TokenCache>,
     introspections: Arc<Introspections>,
-    /// For signatures that take long: as many at once as there are cores.
-    turns: Arc<Semaphore>,
+    /// For signatures that take long.
+    apart: Apart,
     /// What rooms above keep with it, by type.
     #[cfg_attr(
         not(any(feature = "tower", feature = "metrics")),
@@ -87,17 +90,21 @@ impl Gate {
         let introspections =
             Introspections::new(Arc::clone(&live), Arc::clone(&source), Arc::clone(&cache));
         let introspections = Arc::new(introspections);
-        let turns = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
-        Self(Arc::new(Inner { live, source, cache, introspections, turns, companions }))
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let apart = Apart::new(Arc::clone(&live), Arc::clone(&cache), cores);
+        Self(Arc::new(Inner { live, source, cache, introspections, apart, companions }))
     }
 
     /// Judges one request.
     ///
     /// Waits only for a key that is not known or for a realm's word about the token, for as long as the
-    /// [`Source`] allows and never longer than 5 s; and for a signature that takes long to verify
-    /// ([`Key::is_slow`](crate::check::Key::is_slow)), which is done on a thread of its own. Dropping the
-    /// future is safe at any time: what others wait for goes on. Outside of a tokio runtime it cannot wait:
-    /// it verifies on the spot, and answers 503 where something is missing.
+    /// [`Source`] allows; and for a signature that takes long to verify
+    /// ([`Key::is_slow`](crate::check::Key::is_slow)), which is done on threads of the gate's own: never
+    /// longer than 5 s in all. Dropping the future is safe at any time: what others wait for goes on. Outside
+    /// of a tokio runtime it cannot wait: it verifies on the spot, and answers 503 where something is missing.
+    ///
+    /// # Panics
+    /// If it has to wait on a tokio runtime without time (`enable_time`, or `enable_all`, of its builder).
     pub async fn check(&self, facts: &Facts<'_>) -> Decision {
         match self.0.judge(facts, &Learnt::default()) {
             Ok(decision) => decision,
@@ -121,16 +128,19 @@ impl Gate {
     async fn wait(&self, facts: &Facts<'_>, mut missing: Missing) -> Decision {
         let mut learnt = Learnt::default();
         if Handle::try_current().is_err() {
-            learnt.had_turn = true; // no other thread, no timer, and nobody to ask
+            learnt.on_the_spot = true; // no timer, and nobody to ask
             let found = self.0.judge(facts, &learnt);
             return found.unwrap_or_else(|missing| missing.deny(&learnt));
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
             match missing.what {
-                What::Turn(token) => {
-                    self.prove_apart(facts.policy, token).await;
-                    learnt.had_turn = true;
+                What::Signature(ref token) => {
+                    match self.0.apart.prove(facts.policy, token.clone(), deadline).await {
+                        Ok(proven) => learnt.proven = proven,
+                        Err(NotProven::NoThreads) => learnt.on_the_spot = true,
+                        Err(NotProven::Unavailable) => return missing.deny(&learnt),
+                    }
                 }
                 What::Keys(ref lookup) if learnt.refresh.is_none() => {
                     let issuer = &missing.realm.issuer;
@@ -150,22 +160,6 @@ impl Gate {
                 Err(missing) => missing,
             };
         }
-    }
-
-    /// Verifies a signature that takes long where no other request waits for it. It goes on if the request
-    /// gives up. Should it not be possible, it is verified here.
-    async fn prove_apart(&self, policy: &str, token: OwnedToken) {
-        let (Ok(runtime), Ok(turn)) =
-            (Handle::try_current(), Arc::clone(&self.0.turns).acquire_owned().await)
-        else {
-            return;
-        };
-        let (inner, policy) = (Arc::clone(&self.0), policy.to_owned());
-        let proving = runtime.spawn_blocking(move || {
-            inner.prove(&policy, token.as_raw());
-            drop(turn);
-        });
-        let _ = proving.await;
     }
 
     /// Waits until every realm has had keys once, for as long as that takes: put a timeout around it,

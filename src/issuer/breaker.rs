@@ -13,31 +13,34 @@ const FAILURES: u32 = 5;
 /// Long enough to spare a server that is restarting, short enough that nobody waits for us.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
 
+/// The longest `timeout` that the configuration allows. A probe that is older has been left standing by
+/// its runtime, and may never tell.
+const LONGEST_CALL: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     failures: u32,
     /// How often it has opened since the last success.
     opened: u32,
     closed_from: Option<Instant>,
-    probing: bool,
+    /// Since when a probe is on its way.
+    probing: Option<Instant>,
 }
 
 impl Breaker {
     /// Whether a call may be made now. Who is let through tells how it ended, in one of three ways.
     pub(super) fn admit(&mut self, now: Instant) -> bool {
-        match self.closed_from {
-            None => true,
-            Some(then) if now < then || self.probing => false,
-            Some(_) => {
-                self.probing = true;
-                true
-            }
+        let open = self.is_open(now);
+        if !open && self.closed_from.is_some() {
+            self.probing = Some(now);
         }
+        !open
     }
 
     /// Whether calls are refused now.
     pub(super) fn is_open(&self, now: Instant) -> bool {
-        self.closed_from.is_some_and(|then| now < then || self.probing)
+        let probing = self.probing.is_some_and(|began| now <= began + LONGEST_CALL);
+        self.closed_from.is_some_and(|then| now < then || probing)
     }
 
     /// The call ended well.
@@ -48,8 +51,8 @@ impl Breaker {
     /// It failed, by the realm's fault.
     pub(super) fn failed(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        let probed = std::mem::take(&mut self.probing);
-        if probed || (self.closed_from.is_none() && self.failures >= FAILURES) {
+        let probed = self.probing.take();
+        if probed.is_some() || (self.closed_from.is_none() && self.failures >= FAILURES) {
             let pause = Duration::from_secs(1 << self.opened.min(3)).min(MAX_PAUSE);
             self.opened = self.opened.saturating_add(1);
             self.closed_from = Some(now + pause);
@@ -58,7 +61,7 @@ impl Breaker {
 
     /// It says nothing about the realm, or was given up.
     pub(super) fn abandoned(&mut self) {
-        self.probing = false;
+        self.probing = None;
     }
 }
 
@@ -125,6 +128,18 @@ mod tests {
         assert!(breaker.admit(now + SECOND));
         breaker.abandoned();
         assert!(breaker.admit(now + SECOND));
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_keeps_it_open_no_longer_than_a_call_may_take() {
+        let now = Instant::now() + SECOND;
+        let mut breaker = open(now - SECOND);
+        assert!(breaker.admit(now));
+        assert!(!breaker.admit(now + LONGEST_CALL) && breaker.is_open(now + LONGEST_CALL));
+        let later = now + LONGEST_CALL + Duration::from_millis(1);
+        assert!(!breaker.is_open(later));
+        assert!(breaker.admit(later));
+        assert!(!breaker.admit(later), "the next one is on its way");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each test crate uses its part of it")]
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vidimus::check::*;
-use vidimus::gate::{Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
+use vidimus::gate::{Clock, Gate, Live, ManualClock, NoReply, Refresh, Rules, Source};
 use vidimus::testing::key::SigningKey;
 use vidimus::testing::samples;
 
@@ -168,11 +169,34 @@ impl Source for FakeSource {
     }
 }
 
+/// Whether this is a thread on which signatures are verified that take long.
+pub(crate) fn is_apart() -> bool {
+    thread::current().name() == Some("vidimus-verify")
+}
+
+/// Panics on those threads, if it is told to.
+struct Breakable(Arc<ManualClock>, Arc<AtomicBool>);
+
+impl Clock for Breakable {
+    fn now(&self) -> UnixTime {
+        if is_apart() && self.1.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("on purpose")); // says nothing on the terminal
+        }
+        self.0.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.0.uptime()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) live: Arc<Live>,
     pub(crate) source: Arc<FakeSource>,
     pub(crate) gate: Gate,
+    /// Whether verifying a signature that takes long panics.
+    pub(crate) breaks: Arc<AtomicBool>,
     /// The key of realm `shop`.
     pub(crate) key: SigningKey,
     /// The key of realm `staff`.
@@ -209,10 +233,12 @@ impl World {
 
     fn with(rules: Rules) -> Self {
         let clock = Arc::new(ManualClock::at(UnixTime::from_secs(NOW)));
-        let live = Arc::new(Live::new(rules, Arc::clone(&clock) as _).unwrap());
+        let breaks = Arc::new(AtomicBool::new(false));
+        let breakable = Breakable(Arc::clone(&clock), Arc::clone(&breaks));
+        let live = Arc::new(Live::new(rules, Arc::new(breakable)).unwrap());
         let source = FakeSource::over(&live);
         let gate = Gate::new(Arc::clone(&live), Arc::clone(&source) as _, 1024 * 1024);
-        Self { clock, live, source, gate, key: ec_key("k1"), other: ec_key("s1") }
+        Self { clock, live, source, gate, breaks, key: ec_key("k1"), other: ec_key("s1") }
     }
 
     pub(crate) fn when_asked(&self, then: impl FnMut(&Live) -> Refresh + Send + 'static) {
