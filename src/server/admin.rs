@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use tokio::sync::{Semaphore, watch};
@@ -66,10 +66,10 @@ impl Admin {
             let bounds = Bounds { header_bytes: 16 * 1024, idle_ticks: 2, ..Bounds::default() };
             tokio::spawn(async move {
                 let _slot = slot;
-                serve(Stream::Tcp(stream), bounds, never, move |request| {
+                let answer = move |request: Request<_>| {
                     std::future::ready(admin.answer(request.method(), request.uri().path()))
-                })
-                .await;
+                };
+                serve(Stream::Tcp(stream), bounds, never, answer, drop).await;
             });
         }
     }

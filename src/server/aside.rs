@@ -39,7 +39,8 @@ impl Aside {
             self.task = Some(task);
         }
         // Before it is asked: whatever rings meanwhile rings for the next time.
-        if !self.bell.rung.swap(false, Ordering::AcqRel) {
+        if !self.bell.rung.load(Ordering::Relaxed) || !self.bell.rung.swap(false, Ordering::AcqRel)
+        {
             return Poll::Pending;
         }
         let answer = poll(&mut Context::from_waker(&self.own));

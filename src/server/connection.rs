@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, interval_at};
 
 use super::aside::Aside;
@@ -51,22 +52,22 @@ impl Default for Bounds {
     }
 }
 
-/// Serves one connection until it ends, `drain` says so, or its time is over. Returns how many requests
-/// it brought.
+/// Serves one connection until it ends, `drain` says so, or its time is over; and tells now and then how
+/// many more requests came.
 pub(super) async fn serve<S, F, B>(
     stream: Stream,
     bounds: Bounds,
     drain: watch::Receiver<bool>,
     service: S,
-) -> u64
-where
+    came: impl Fn(u64) + Send + 'static,
+) where
     S: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     match stream {
-        Stream::Tcp(stream) => serve_io(TokioIo::new(stream), bounds, drain, service).await,
-        Stream::Unix(stream) => serve_io(TokioIo::new(stream), bounds, drain, service).await,
+        Stream::Tcp(stream) => serve_io(TokioIo::new(stream), bounds, drain, service, came).await,
+        Stream::Unix(stream) => serve_io(TokioIo::new(stream), bounds, drain, service, came).await,
     }
 }
 
@@ -77,8 +78,8 @@ async fn serve_io<IO, S, F, B>(
     bounds: Bounds,
     mut drain: watch::Receiver<bool>,
     service: S,
-) -> u64
-where
+    came: impl Fn(u64) + Send + 'static,
+) where
     IO: Read + Write + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -100,11 +101,7 @@ where
         })
     };
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .max_buf_size(bounds.header_bytes)
-        .max_headers(128)
-        .header_read_timeout(None)
-        .writev(false); // answers are short: one copy costs less than a list of pieces
+    http.http1().max_buf_size(bounds.header_bytes).header_read_timeout(None).writev(false); // answers are short: one copy costs less than a list of pieces
     http.http2()
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(128)
@@ -115,13 +112,14 @@ where
 
     let mut tick = interval_at(Instant::now() + bounds.tick, bounds.tick);
     let mut drained = pin!(Some(async move { drain.wait_for(|now| *now).await.is_ok() }));
+    let mut counted = Counted { activity: Arc::clone(&activity), came, told: 0 };
     let (mut aside, mut watch, mut ending) = (Aside::new(), Watch::default(), false);
     loop {
         let event = poll_fn(|context| {
             if let Poll::Ready(result) = connection.as_mut().poll(context) {
                 return Poll::Ready(Event::Ended(result));
             }
-            aside.poll(context, |context| {
+            let seldom = poll_fn(|context| {
                 if let Some(told) = drained.as_mut().as_pin_mut()
                     && told.poll(context).is_ready()
                 {
@@ -129,18 +127,24 @@ where
                     return Poll::Ready(Event::Drain);
                 }
                 tick.poll_tick(context).map(|_| Event::Tick)
-            })
+            });
+            // What the connection reads is no reason to put these off.
+            let mut seldom = pin!(unconstrained(seldom));
+            aside.poll(context, |context| seldom.as_mut().poll(context))
         });
         let verdict = match event.await {
             Event::Ended(result) => {
                 if let Err(error) = result {
                     tracing::debug!("a connection ended early: {error}");
                 }
-                return activity.begun.load(Relaxed);
+                return;
             }
             Event::Drain if ending => Verdict::Fine,
             Event::Drain => Verdict::Idle,
-            Event::Tick => watch.look(&activity, bounds.idle_ticks),
+            Event::Tick => {
+                counted.hand_over();
+                watch.look(&activity, bounds.idle_ticks)
+            }
         };
         match verdict {
             Verdict::Fine => {}
@@ -149,7 +153,7 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             // Whoever is this slow is not owed a goodbye.
-            Verdict::Idle | Verdict::SlowHeader => return activity.begun.load(Relaxed),
+            Verdict::Idle | Verdict::SlowHeader => return,
         }
     }
 }
@@ -170,6 +174,27 @@ struct Activity {
     ended: AtomicU64,
     in_header: AtomicBool,
     h2: AtomicBool,
+}
+
+/// Tells how many requests came, now and then: for each of them would be heard on every core.
+struct Counted<F: Fn(u64)> {
+    activity: Arc<Activity>,
+    came: F,
+    told: u64,
+}
+
+impl<F: Fn(u64)> Counted<F> {
+    fn hand_over(&mut self) {
+        let begun = self.activity.begun.load(Relaxed);
+        (self.came)(begun - self.told);
+        self.told = begun;
+    }
+}
+
+impl<F: Fn(u64)> Drop for Counted<F> {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
 }
 
 /// A request being judged.

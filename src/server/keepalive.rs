@@ -14,10 +14,13 @@ pub(super) struct Keepalive {
 }
 
 impl Keepalive {
-    /// A connection has ended that brought so many requests. True once: when of the last 1,000 most
-    /// brought a single one.
-    pub(super) fn connection_ended(&self, requests: u64) -> bool {
-        self.requests.fetch_add(requests, Relaxed);
+    /// So many more have come.
+    pub(super) fn requests(&self, count: u64) {
+        self.requests.fetch_add(count, Relaxed);
+    }
+
+    /// A connection has ended. True once: when for the last 1,000 there was one request each.
+    pub(super) fn connection_ended(&self) -> bool {
         let ended = self.connections.fetch_add(1, Relaxed) + 1;
         if !ended.is_multiple_of(SAMPLE) {
             return false;
@@ -40,7 +43,10 @@ mod tests {
 
     fn warnings(connections: u64, requests_each: u64) -> usize {
         let keepalive = Keepalive::default();
-        let ended = |_| keepalive.connection_ended(requests_each);
+        let ended = |_| {
+            keepalive.requests(requests_each);
+            keepalive.connection_ended()
+        };
         (0..connections).map(ended).filter(|warn| *warn).count()
     }
 

@@ -321,9 +321,13 @@ async fn connection(
         let app = Arc::clone(&app);
         move |request: Request<Incoming>| route(Arc::clone(&app), request, peer)
     };
-    let requests = connection::serve(stream, bounds, drain, service).await;
+    let came = {
+        let keepalive = Arc::clone(&keepalive);
+        move |requests| keepalive.requests(requests)
+    };
+    connection::serve(stream, bounds, drain, service, came).await;
     drop(open);
-    if keepalive.connection_ended(requests) {
+    if keepalive.connection_ended() {
         tracing::warn!(%peer, "{ADVICE}");
     }
     drop(slot);
