@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::front::Front;
+use super::front::{Front, Store};
 use super::snapshot::Version;
 use crate::check::{Denial, TokenDigest, UnixTime, Verified};
 
@@ -108,8 +108,7 @@ impl TokenCache {
     /// A proof made under the current rules.
     pub(super) fn proof(&self, digest: &TokenDigest, version: Version) -> Option<Arc<Verified>> {
         let known = Known { digest: *digest, asked: None };
-        let proof = self.front.get(&known, || self.proofs.get(&known));
-        let proof = proof.filter(|proof| proof.rules == version.rules);
+        let proof = self.front.get(&known, |proof| proof.rules == version.rules, &self.proofs);
         self.hits.fetch_add(u64::from(proof.is_some()), Ordering::Relaxed);
         proof.map(|proof| proof.verified)
     }
@@ -134,7 +133,7 @@ impl TokenCache {
         version: Version,
         now: UnixTime,
     ) {
-        // The leeway belongs to judging: within it a token is verified anew each time.
+        // The leeway belongs to judging: within it the proof may be gone, and the token is verified anew.
         let lifetime = verified.claims().expires().since(now);
         if lifetime > Duration::ZERO {
             let proof = Proof { verified, rules: version.rules, lifetime, until: Duration::MAX };
@@ -150,8 +149,8 @@ impl TokenCache {
         uptime: Duration,
     ) -> Option<Result<Arc<Verified>, Denial>> {
         let current = |rules, until| rules == version.rules && uptime < until;
-        let active = self.front.get(known, || self.proofs.get(known));
-        let active = active.filter(|proof| current(proof.rules, proof.until));
+        let fits = |proof: &Proof| current(proof.rules, proof.until);
+        let active = self.front.get(known, fits, &self.proofs);
         let negative = || self.negatives.get(known).filter(|no| current(no.rules, no.until));
         let answer = match active {
             Some(proof) => Some(Ok(proof.verified)),
@@ -175,14 +174,16 @@ impl TokenCache {
         kept: Duration,
         now: UnixTime,
     ) {
-        let (rules, until) = (version.rules, asked.saturating_add(kept));
+        let rules = version.rules;
         match answer {
             Ok(verified) => {
                 let lifetime = verified.claims().expires().since(now).min(kept);
+                let until = asked.saturating_add(lifetime);
                 self.negatives.invalidate(&known);
                 self.insert(known, Proof { verified, rules, lifetime, until });
             }
             Err(denial) => {
+                let until = asked.saturating_add(kept);
                 self.invalidate(&known);
                 self.negatives.insert(known, Negative { denial, rules, until });
             }
@@ -219,6 +220,7 @@ impl TokenCache {
 
     pub(super) fn stats(&self) -> CacheStats {
         self.proofs.run_pending_tasks(); // moka counts late
+        self.front.tidy(&self.proofs);
         CacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
@@ -227,6 +229,20 @@ impl TokenCache {
             entries: self.proofs.entry_count(),
             bytes: self.proofs.weighted_size(),
         }
+    }
+}
+
+impl Store<Proof> for Cache<Known, Proof> {
+    fn get(&self, known: &Known) -> Option<Proof> {
+        Cache::get(self, known)
+    }
+
+    fn has(&self, known: &Known) -> bool {
+        self.contains_key(known)
+    }
+
+    fn bytes(&self, proof: &Proof) -> u32 {
+        weight(&proof.verified)
     }
 }
 
