@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use snapshot::{Live, Rules, Snapshot};
+pub use snapshot::{Live, Rules, RulesError, Snapshot};
 pub use source::{NoReply, Refresh, Source};
 
 use crate::check::{Decision, Facts, OwnedToken};
