@@ -447,7 +447,7 @@ async fn who_asks_is_told_by_the_application() {
 }
 
 #[tokio::test]
-async fn what_has_to_be_waited_for_goes_to_the_service_that_was_ready() {
+async fn what_has_to_be_waited_for_goes_to_a_service_that_is_ready() {
     let world = World::new().await;
     let fresh = support::ec_key("rotated-in");
     let token = fresh.sign(&world.issuer.claims()).unwrap();

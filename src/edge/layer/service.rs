@@ -73,20 +73,28 @@ where
                     let future = self.inner.call(Request::from_parts(parts, body));
                     State::Calling { future }
                 }
-                Err(refusal) => State::Refused { response: Some(shared.refuse(&refusal)) },
+                Err(refusal) => {
+                    give_back(&mut self.inner);
+                    State::Refused { response: Some(shared.refuse(&refusal)) }
+                }
             },
             Err(undecided) => {
                 let policy = Cow::into_owned(policy);
                 let wait = wait(Arc::clone(shared), parts, policy, undecided);
-                // The service that was polled is the one that is ready.
-                let next = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, next);
-                let shared = Arc::clone(shared);
-                State::Waiting { wait: Box::pin(wait), rest: Some((ready, body)), shared, began }
+                // Who waits must not take a place from those who need not.
+                give_back(&mut self.inner);
+                let (inner, shared) = (self.inner.clone(), Arc::clone(shared));
+                State::Waiting { wait: Box::pin(wait), rest: Some((inner, body)), shared, began }
             }
         };
         CheckFuture { state }
     }
+}
+
+/// Puts a service that has not been polled in the place of one that is ready, which may hold a permit that
+/// others wait for.
+fn give_back<S: Clone>(ready: &mut S) {
+    *ready = ready.clone();
 }
 
 /// Waits for what the decision lacks.
@@ -178,6 +186,7 @@ pin_project! {
             shared: Arc<Shared<R>>,
             began: Option<Instant>,
         },
+        Allowed { rest: Option<Box<(S, Request<A>)>> },
         Calling { #[pin] future: F },
         Refused { response: Option<Response<B>> },
     }
@@ -201,14 +210,22 @@ where
                 },
                 StateProjection::Waiting { wait, rest, shared, began } => {
                     let (mut parts, decision) = ready!(wait.as_mut().poll(cx));
-                    let Some((mut inner, body)) = rest.take() else { return Poll::Pending };
+                    let Some((inner, body)) = rest.take() else { return Poll::Pending };
                     match shared.rules.settle(decision, &mut parts, *began) {
                         Ok(()) => {
-                            let future = inner.call(Request::from_parts(parts, body));
-                            State::Calling { future }
+                            let rest = (inner, Request::from_parts(parts, body));
+                            State::Allowed { rest: Some(Box::new(rest)) }
                         }
                         Err(refusal) => State::Refused { response: Some(shared.refuse(&refusal)) },
                     }
+                }
+                StateProjection::Allowed { rest } => {
+                    let Some(waiting) = rest else { return Poll::Pending };
+                    ready!(waiting.0.poll_ready(cx))?;
+                    let Some((mut inner, request)) = rest.take().map(|it| *it) else {
+                        return Poll::Pending;
+                    };
+                    State::Calling { future: inner.call(request) }
                 }
             };
             state.set(next);
