@@ -181,7 +181,8 @@ impl Live {
 }
 
 impl Snapshot {
-    fn new(rules: Rules) -> Result<Self, RulesError> {
+    fn new(mut rules: Rules) -> Result<Self, RulesError> {
+        Policy::introduce(&mut rules.policies);
         let mut policies = HashMap::with_capacity(rules.policies.len());
         for policy in rules.policies {
             if let Some(twin) = policies.insert(policy.name().into(), Arc::new(policy)) {
