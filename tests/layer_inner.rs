@@ -1,4 +1,4 @@
-//! `CheckLayer` and the service inside: its places, its readiness, its errors.
+//! `CheckLayer` and the service inside: its places, its readiness, its errors, the request it gets.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use vidimus::builder::Realm;
 use vidimus::testing::{Fault, Issuer};
-use vidimus::{CheckLayer, Gate, GateBuilder};
+use vidimus::{CheckLayer, Denial, Gate, GateBuilder};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -133,4 +133,23 @@ async fn that_the_service_fails_to_become_ready_comes_through_after_the_wait_too
     inner.0.store(true, Ordering::SeqCst);
     assert_eq!(asked.await.unwrap_err(), "closed");
     assert_eq!(service.ready().await.map(drop), Err("closed"));
+}
+
+#[tokio::test]
+async fn a_request_without_room_for_identity_headers_is_refused() {
+    let (issuer, gate) = world().await;
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&told);
+    let layer = layer(&gate).identity_headers().observe(move |decision, _| {
+        assert_eq!(decision.label(), "question_unreadable");
+        tell.store(true, Ordering::SeqCst);
+    });
+    let mut request = ask(&issuer.token(json!({})).unwrap());
+    let headers = request.headers_mut();
+    let mut names = (0..).map(|number| HeaderName::try_from(format!("h{number}")).unwrap());
+    while headers.try_insert(names.next().unwrap(), HeaderValue::from_static("")).is_ok() {}
+    let answer = layer.layer(service_fn(answer)).oneshot(request).await.unwrap();
+    assert_eq!(answer.extensions().get(), Some(&Denial::QuestionUnreadable));
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(told.load(Ordering::SeqCst), "the refusal is shown, not a grant");
 }

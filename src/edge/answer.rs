@@ -7,7 +7,7 @@ use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 #[cfg(feature = "tower")]
-use http::header::HeaderMap;
+use http::header::{HeaderMap, MaxSizeReached};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
@@ -35,8 +35,11 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
 
 /// Sets every identity header of the policy in a request, in place of whatever came under that name; where
 /// the claim is missing none is left. What else a service may take for one of ours is removed.
+///
+/// # Errors
+/// If the request has so many headers that there is no room: the limit is that of [`HeaderMap`].
 #[cfg(feature = "tower")]
-pub(super) fn identify(headers: &mut HeaderMap, grant: &Grant) {
+pub(super) fn identify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), MaxSizeReached> {
     let forgeries = grant.policy().forgeries();
     let forged: Vec<_> =
         headers.keys().filter(|name| forgeries.includes(name.as_str())).cloned().collect();
@@ -46,9 +49,10 @@ pub(super) fn identify(headers: &mut HeaderMap, grant: &Grant) {
     for (name, value) in grant.identity() {
         match value.is_empty() {
             true => drop(headers.remove(name)),
-            false => drop(headers.insert(name.clone(), value)),
+            false => drop(headers.try_insert(name.clone(), value)?),
         }
     }
+    Ok(())
 }
 
 /// A refusal as any edge sends it, before that edge's own habits.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{Choice, LayerRules};
-use crate::check::{Decision, Facts, Refusal};
+use crate::check::{Decision, Denial, Facts, Grant, Refusal};
 use crate::edge::client::Presented;
 use crate::edge::refusal::Refuse;
 use crate::edge::{answer, credential};
@@ -149,20 +149,34 @@ impl LayerRules {
         parts: &mut Parts,
         began: Option<Instant>,
     ) -> Result<(), Refusal> {
+        let decision = match decision {
+            Decision::Allow(grant) if self.identity => identified(grant, parts),
+            decision => decision,
+        };
         tracing::debug!(edge = "tower", reason = decision.label(), "decision");
         if let (Some(observe), Some(began)) = (&self.observe, began) {
             observe(&decision, began.elapsed());
         }
         match decision {
             Decision::Allow(grant) => {
-                if self.identity {
-                    answer::identify(&mut parts.headers, &grant);
-                }
                 parts.extensions.insert(grant); // in place of any that stood there
                 Ok(())
             }
             Decision::Deny(refusal) => Err(refusal),
         }
+    }
+}
+
+/// With the identity headers in the request. Without room for them it is refused: one that passed would
+/// not say whose it is.
+fn identified(grant: Grant, parts: &mut Parts) -> Decision {
+    match answer::identify(&mut parts.headers, &grant) {
+        Ok(()) => Decision::Allow(grant),
+        Err(_) => Decision::Deny(Refusal {
+            denial: Denial::QuestionUnreadable,
+            policy: Some(Arc::clone(grant.policy())),
+            realm: Some(Arc::clone(grant.realm())),
+        }),
     }
 }
 
