@@ -246,6 +246,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        self.issuers.end(); // whom the admin's thread holds until the process ends
     }
 }
 
