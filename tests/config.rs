@@ -327,6 +327,29 @@ fn a_password_in_an_address_is_not_repeated() {
 }
 
 #[test]
+fn whatever_a_name_holds_its_mistake_is_one_line_without_control_characters() {
+    for name in ["a\\nb", "a\\u001b[31mb", "a\\u202eb", "a\\u0085b"] {
+        for text in [
+            with(&format!("[policy.\"{name}\"]\nscopes = [\"a b\"]")),
+            with(&format!("[policy.default.headers]\n\"{name}\" = \"sub\"")),
+            with(&format!("\"{name}\" = 1")),
+            with(&format!("name = \"{name}\"\n[policy.default]\nrealms = [\"x\"]")),
+            format!("[server]\nlisten = [\"unix:/{name}\", \"unix:/{name}\"]\n{}", with("")),
+            format!("a = 1\n\"{name}\" = \"\"\"x"),
+        ] {
+            let errors = errors(&text);
+            for line in errors.to_string().lines() {
+                assert!(line.starts_with("vidimus.toml:"), "{name} breaks a line: {errors}");
+                assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+            }
+            for error in errors.iter() {
+                assert!(!error.path.contains(char::is_control), "{:?}", error.path);
+            }
+        }
+    }
+}
+
+#[test]
 fn plain_http_is_for_this_machine_or_on_purpose() {
     let config = |issuer: &str, more: &str| {
         Config::parse(
