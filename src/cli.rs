@@ -133,7 +133,7 @@ pub(crate) struct Demo {
     /// Where its admin listens
     #[arg(long, default_value = "127.0.0.1:9181", value_name = "ADDR")]
     admin: SocketAddr,
-    /// Where the embedded issuer listens
+    /// Where the embedded issuer listens: an address of this machine alone
     #[arg(long, default_value = "127.0.0.1:9182", value_name = "ADDR")]
     issuer_listen: SocketAddr,
     /// Whose edge forwards client certificates: the provider that its file in deploy/ names

@@ -190,7 +190,7 @@ fn every_mistake_is_named_with_key_line_and_what_is_allowed() {
             "[[realm]]\nissuer = \"https://u:p@id.example.com/x\"\naudience = [\"a\"]".into(),
             2,
             "realm[0].issuer",
-            "\"https://u:p@id.example.com/x\"",
+            "a URL with a user or password",
         ),
         (
             "[[realm]]\nissuer = \"https://id.example.com/x?a=b\"\naudience = [\"a\"]".into(),
@@ -300,6 +300,53 @@ fn all_mistakes_of_a_file_are_reported_together_in_its_order() {
         "{said}"
     );
     assert!(said.contains("did you mean `token`?"), "{said}");
+}
+
+/// A good file, and more in its realm.
+fn with(more: &str) -> String {
+    format!("{MINIMAL}{more}\n")
+}
+
+#[test]
+fn a_password_in_an_address_is_not_repeated() {
+    for address in ["https://me:hunter2@id.example.com/a", "https://me:hunter2@id example.com/a"] {
+        for text in [
+            format!("[[realm]]\nissuer = \"{address}\"\naudience = [\"a\"]"),
+            with(&format!("fetch_base = \"{address}\"")),
+            with(&format!(
+                "[realm.introspection]\nclient_id = \"a\"\nclient_secret = \"b\"\nendpoint = \"{address}\""
+            )),
+        ] {
+            let errors = errors(&text);
+            assert!(!format!("{errors:?} {errors}").contains("hunter2"), "{errors}");
+            let told = errors.iter().filter(|error| error.found == "a URL with a user or password");
+            assert_eq!(told.count(), 1, "{errors}");
+            assert_eq!(errors.iter().count(), 1, "{errors}");
+        }
+    }
+}
+
+#[test]
+fn whatever_a_name_holds_its_mistake_is_one_line_without_control_characters() {
+    for name in ["a\\nb", "a\\u001b[31mb", "a\\u202eb", "a\\u0085b"] {
+        for text in [
+            with(&format!("[policy.\"{name}\"]\nscopes = [\"a b\"]")),
+            with(&format!("[policy.default.headers]\n\"{name}\" = \"sub\"")),
+            with(&format!("\"{name}\" = 1")),
+            with(&format!("name = \"{name}\"\n[policy.default]\nrealms = [\"x\"]")),
+            format!("[server]\nlisten = [\"unix:/{name}\", \"unix:/{name}\"]\n{}", with("")),
+            format!("a = 1\n\"{name}\" = \"\"\"x"),
+        ] {
+            let errors = errors(&text);
+            for line in errors.to_string().lines() {
+                assert!(line.starts_with("vidimus.toml:"), "{name} breaks a line: {errors}");
+                assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+            }
+            for error in errors.iter() {
+                assert!(!error.path.contains(char::is_control), "{:?}", error.path);
+            }
+        }
+    }
 }
 
 #[test]

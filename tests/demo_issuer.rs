@@ -499,6 +499,16 @@ async fn introspection_ends_with_the_issuer() {
     assert!(client.post(&address).send().await.is_err());
 }
 
+#[tokio::test]
+async fn it_listens_where_no_other_machine_reaches_it() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:192.0.2.1]:0"] {
+        let address = address.parse().unwrap();
+        let refused = Issuer::start(address, "shop", vec![ec_key("k1")]).await.err().unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput, "{address}: {refused}");
+        assert!(refused.to_string().contains("127.0.0.1"), "{refused}");
+    }
+}
+
 /// Behind whatever edge it is tried.
 #[tokio::test]
 async fn the_demo_takes_certificates_as_every_provider_forwards_them_and_listens_at_a_socket() {

@@ -14,7 +14,7 @@ mod support;
 use std::sync::atomic::Ordering;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -341,6 +341,39 @@ async fn an_allowed_request_carries_every_identity_header_empty_or_not() {
             assert_eq!(values, [*expected], "{name}");
         }
         assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_another_policy_hands_on_is_removed_and_never_what_this_one_does() {
+    let world = World::introspecting(|rules| {
+        for (name, headers, jwt) in
+            [("one", &["x-reader"][..], None), ("two", &["x-staff", "x-reader"], Some("x-jwt"))]
+        {
+            let mut policy = Policy::new(name, vec![0]);
+            let header = |name| (HeaderName::from_static(name), ClaimPath::new("sub"));
+            policy.headers = headers.iter().copied().map(header).collect();
+            policy.forward_jwt = jwt.map(HeaderName::from_static);
+            rules.policies.push(policy);
+        }
+    });
+    for edge in [Edge::Http(HttpEdge::ExtAuthz), Edge::ExtAuthzGrpc] {
+        for (policy, sent, expected) in [
+            ("one", &["x-reader"][..], &["x-staff", "x_staff", "x-jwt", "x_jwt", "x_reader"][..]),
+            ("two", &["x-reader", "x-staff", "x-jwt"], &["x_reader", "x_staff", "x_jwt"]),
+        ] {
+            let case = Case::new(policy, vec![format!("Bearer {}", world.token(json!({})))]);
+            let (_, answer) = ask(edge, &world, &case).await;
+            let removed = answer.headers()["x-envoy-auth-headers-to-remove"].to_str().unwrap();
+            let removed: Vec<_> = removed.split(',').collect();
+            for name in expected.iter().chain(&["x-auth-request-user", "x_auth_request_roles"]) {
+                assert!(removed.contains(name), "{edge:?} {policy} {name}: {removed:?}");
+            }
+            for name in sent {
+                assert!(!removed.contains(name), "{edge:?} {policy} {name}: {removed:?}");
+                assert!(!answer.headers()[*name].is_empty(), "{edge:?} {policy} {name}");
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::json;
 use support::*;
 use vidimus::check::*;
-use vidimus::gate::{Refresh, Rules};
+use vidimus::gate::{Refresh, Rules, RulesError};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -329,11 +329,18 @@ async fn new_rules_hold_for_cached_tokens_at_once() {
 }
 
 #[tokio::test]
-async fn two_realms_with_one_issuer_are_refused_and_change_nothing() {
+async fn two_realms_with_one_issuer_or_policies_with_one_name_are_refused_and_change_nothing() {
     let world = World::new();
     let mut twice = two_realms();
     twice.realms[1] = rules(ISSUER);
-    assert_eq!(world.live.replace_rules(twice), Err(SameIssuer(ISSUER.into())));
+    let same = RulesError::SameIssuer(SameIssuer(ISSUER.into()));
+    assert_eq!(world.live.replace_rules(twice), Err(same));
+    for (name, made) in [("default", "default"), ("or all", "or_all")] {
+        let mut twice = two_realms();
+        twice.policies.push(Policy::new("or_all", vec![1])); // whichever it were
+        twice.policies.push(Policy::new(name, vec![1]));
+        assert_eq!(world.live.replace_rules(twice), Err(RulesError::SamePolicy(made.into())));
+    }
     assert_eq!(world.denial("default", &world.token(json!({}))).await, None);
 }
 

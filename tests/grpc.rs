@@ -78,6 +78,10 @@ impl World {
             missing = "no_such_claim"
             [policy.admin]
             roles = ["realm:admin"]
+            [policy.staff]
+            forward_jwt = "X-Staff-Jwt"
+            [policy.staff.headers]
+            "X-Staff" = "sub"
             "#,
             folder.path().join("edge.sock").display(),
             issuer.issuer(),
@@ -304,6 +308,10 @@ async fn what_a_service_may_take_for_an_identity_header_is_removed() {
         "x_auth_request_groups",
         "x-auth-request-groups",
         "x-auth-request-access-token",
+        "x-staff", // of another policy
+        "x_staff",
+        "X.Staff",
+        "x-staff-jwt",
     ];
     let innocent = ["x-auth-request", "x-request-id", "x-auth-requests-user", "x-authrequest-user"];
     let mut headers: Vec<_> = forged.iter().chain(&innocent).map(|name| (*name, "eve")).collect();

@@ -244,23 +244,34 @@ async fn refusals_are_replaceable_as_a_whole_or_in_part() {
 #[tokio::test]
 async fn identity_headers_are_set_on_request_over_whatever_the_client_sent() {
     let world = World::with(|builder| {
-        builder
-            .policy(Policy::new("headers").header("X-User", "sub").header("X-Team", "department"))
+        let own = Policy::new("headers").header("X-User", "sub").header("X-Team", "department");
+        let other = Policy::new("other").header("X-Staff", "sub").forward_jwt("X-Staff-Jwt");
+        builder.policy(own).policy(other)
     })
     .await;
     let layer = CheckLayer::new(&world.gate, "headers").unwrap().identity_headers();
     let mut request = world.ask();
-    for name in ["x-user", "x_user", "X_User", "x-team", "x_team"] {
+    let gone = [
+        "x_user",
+        "x.user",
+        "x-team",
+        "x_team",
+        "x-staff",
+        "x_staff",
+        "x-staff-jwt",
+        "x_staff_jwt",
+    ];
+    for name in ["x-user", "X_User", "x-auth-request-user"].iter().chain(&gone) {
         request
             .headers_mut()
-            .append(http::HeaderName::try_from(name).unwrap(), "mallory".parse().unwrap());
+            .append(http::HeaderName::try_from(*name).unwrap(), "mallory".parse().unwrap());
     }
     request.headers_mut().insert("x-other", "kept".parse().unwrap());
     let headers = through(&layer, request).await.1.unwrap().headers;
     let user: Vec<_> = headers.get_all("x-user").iter().collect();
     assert_eq!(user, ["f1d0ca5e-0000-4000-8000-a11ce0000001"]);
-    for gone in ["x_user", "x-team", "x_team"] {
-        assert!(!headers.contains_key(gone), "{gone}");
+    for gone in gone.iter().chain(&["x-auth-request-user"]) {
+        assert!(!headers.contains_key(*gone), "{gone}");
     }
     assert_eq!(headers["x-other"], "kept");
 }
@@ -447,7 +458,7 @@ async fn who_asks_is_told_by_the_application() {
 }
 
 #[tokio::test]
-async fn what_has_to_be_waited_for_goes_to_the_service_that_was_ready() {
+async fn what_has_to_be_waited_for_goes_to_a_service_that_is_ready() {
     let world = World::new().await;
     let fresh = support::ec_key("rotated-in");
     let token = fresh.sign(&world.issuer.claims()).unwrap();

@@ -40,6 +40,7 @@ mod binding;
 mod claims;
 mod decision;
 mod facts;
+mod forgeries;
 mod identity;
 mod identity_headers;
 mod introspection;
@@ -61,6 +62,7 @@ pub use binding::{
 pub use claims::{Claims, ClaimsError, TokenForm, TokenKind};
 pub use decision::{Answer, Challenge, Decision, Denial, Refusal};
 pub use facts::Facts;
+pub use forgeries::Forgeries;
 pub use identity::ClaimPath;
 pub use identity_headers::IdentityHeaders;
 pub use introspection::{

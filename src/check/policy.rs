@@ -1,11 +1,11 @@
 //! What a policy asks of a token. Typed and immutable: made once, when the configuration is read.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderName;
 
-use super::{BindingRule, ClaimPath, Claims, Denial, IdentityHeaders};
+use super::{BindingRule, ClaimPath, Claims, Denial, Forgeries, IdentityHeaders};
 
 /// The rules behind one name that an edge may route to.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub struct Policy {
     /// A header that hands the full JWT to the service: the one that was presented, or the one that
     /// introspection gave for it (empty if it gave none). Default: none.
     pub forward_jwt: Option<HeaderName>,
+    forgeries: OnceLock<Forgeries>,
 }
 
 /// A role, as Keycloak's `protect()` writes it.
@@ -102,12 +103,38 @@ impl Policy {
             metadata: Vec::new(),
             introspect_realm: None,
             forward_jwt: None,
+            forgeries: OnceLock::new(),
+        }
+    }
+
+    /// Tells each of a configuration's policies what the others hand on, once all are as they will be. The
+    /// gate does it for its rules.
+    pub fn introduce(policies: &mut [Self]) {
+        let mut handed: Vec<HeaderName> = Vec::new();
+        for name in policies.iter().flat_map(Self::handed) {
+            if !handed.contains(name) {
+                handed.push(name.clone());
+            }
+        }
+        for policy in policies {
+            policy.forgeries = Forgeries::new(policy, &handed).into();
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Under which header names a client could forge an identity that this policy would let pass. A policy
+    /// that has not been [introduced](Self::introduce) to others knows its own names alone.
+    pub fn forgeries(&self) -> &Forgeries {
+        self.forgeries.get_or_init(|| Forgeries::new(self, &[]))
+    }
+
+    /// The names of all headers that it hands on.
+    pub(super) fn handed(&self) -> impl Iterator<Item = &HeaderName> {
+        self.headers.names().chain(&self.forward_jwt)
     }
 
     /// Whether tokens of the realm at this place are accepted at all.

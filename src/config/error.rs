@@ -25,6 +25,9 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     pub(crate) fn new(name: &str, mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(|error| error.line);
+        for ConfigError { path, found, allowed, .. } in &mut errors {
+            [path, found, allowed].into_iter().for_each(|text| *text = printable(text));
+        }
         Self { name: name.to_owned(), errors }
     }
 
@@ -75,3 +78,16 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+/// Names are repeated as they stand in the file: a line break or an escape sequence in one must not become
+/// one of the log or the terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '"' | '\'' | '\\' => shown.push(sign),
+            _ => shown.extend(sign.escape_debug()),
+        }
+    }
+    shown
+}

@@ -190,13 +190,9 @@ fn secret(section: &mut Section<'_>, errors: &mut Errors) -> Option<(SecretSourc
 fn endpoint(at: &At<String>, insecure_http: bool, errors: &mut Errors) -> Option<Url> {
     const ALLOWED: &str = "the address that answers about tokens, such as \
                            \"https://id.example.com/realms/shop/protocol/openid-connect/token/introspect\"";
-    let url = at.parse::<Url>(ALLOWED, errors)?;
+    let url = super::realm::address(at, ALLOWED, errors)?;
     if !matches!(url.scheme(), "http" | "https") {
         errors.push(at.error(format_args!("{:?}", at.value), ALLOWED));
-    } else if url.password().is_some() || !url.username().is_empty() {
-        errors.push(
-            at.error("a URL with a user or password", "a URL without: it would stand in logs"),
-        );
     } else if let Err(error) = crate::issuer::check_secure(&url, insecure_http) {
         let allowed = "https; http to this machine; or insecure_http = true in the realm";
         errors.push(at.error(format_args!("{url}: {error}"), allowed));

@@ -39,7 +39,7 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
         errors.push(ConfigError {
             line: mistake.span().map_or(0, |span| line(text, &span)),
             path: String::new(),
-            found: format!("a mistake in the syntax: {}", mistake.message()),
+            found: format!("a mistake in the syntax: {}", mistake.message().replace('\n', "; ")),
             allowed: "TOML 1.0, see https://toml.io".into(),
         });
     }

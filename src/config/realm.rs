@@ -19,6 +19,21 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(plain)
 }
 
+/// Reads a URL. A password in it is not repeated, not even if it is no good URL.
+pub(super) fn address(at: &At<String>, allowed: &str, errors: &mut Errors) -> Option<Url> {
+    let url = Url::parse(&at.value).ok();
+    let has_user = |url: &Url| url.password().is_some() || !url.username().is_empty();
+    if url.as_ref().map_or_else(|| at.value.contains('@'), has_user) {
+        let allowed = "a URL without: it would stand in logs";
+        errors.push(at.error("a URL with a user or password", allowed));
+        return None;
+    }
+    if url.is_none() {
+        errors.push(at.error(format_args!("{:?}", at.value), allowed));
+    }
+    url
+}
+
 /// Reads one realm. With a mistake in it, `errors` has it and the result is not used.
 pub(super) fn read(
     mut realm: Section<'_>,
@@ -35,15 +50,15 @@ pub(super) fn read(
         path: place.path.clone(),
         line: place.line,
     });
-    let url = Url::parse(&issuer.value).ok().filter(|url| {
+    let read = if given { address(&issuer, ISSUER, errors) } else { None };
+    let is_url = read.is_some();
+    let url = read.filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.query().is_none()
             && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
             && issuer.value.trim() == issuer.value // which a URL reader would overlook
     });
-    if given && url.is_none() {
+    if is_url && url.is_none() {
         errors.push(issuer.error(format_args!("{:?}", issuer.value), ISSUER));
     }
 
@@ -71,19 +86,10 @@ pub(super) fn read(
     let fetch_base = realm.text("fetch_base", errors);
     let base_url = fetch_base.as_ref().and_then(|base| {
         const ALLOWED: &str = "an inside address of the issuer, such as \"https://keycloak:8443\"";
-        let url = base.parse::<Url>(ALLOWED, errors)?;
+        let url = address(base, ALLOWED, errors)?;
         let good = matches!(url.scheme(), "http" | "https")
             && url.query().is_none()
             && url.fragment().is_none();
-        if url.password().is_some() || !url.username().is_empty() {
-            errors.push(
-                base.error(
-                    "a URL with a user or password",
-                    "a URL without: it would stand in logs",
-                ),
-            );
-            return None;
-        }
         if !good {
             errors.push(base.error(format_args!("{:?}", base.value), ALLOWED));
         }

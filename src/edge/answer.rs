@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
+#[cfg(feature = "tower")]
+use http::header::{HeaderMap, MaxSizeReached};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-#[cfg(any(feature = "server", feature = "tower"))]
-use crate::check::Policy;
 use crate::check::{Grant, Refusal};
 
 /// What every edge over HTTP answers with.
@@ -27,60 +27,26 @@ pub fn allow(grant: &Grant) -> HttpAnswer {
     answer
 }
 
-/// The names whose other spellings a service may take for an identity header of ours: many read `X_User` as
-/// `X-User`, and an edge overwrites the one with hyphens alone.
-#[cfg(feature = "server")]
-pub(super) fn aliased(policy: &Policy) -> impl Iterator<Item = &str> {
-    let names = policy.headers.names().chain(&policy.forward_jwt);
-    names.map(HeaderName::as_str).filter(|name| name.contains('-'))
-}
-
-/// A byte of such a name in that other spelling.
-#[cfg(feature = "server")]
-pub(super) fn alias(byte: u8) -> u8 {
-    if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
-}
-
-/// Sets every identity header of the policy in a request, in place of whatever came under that name or
-/// under one that a service may take for it. Where the claim is missing none is left.
+/// Sets every identity header of the policy in a request, in place of whatever came under that name; where
+/// the claim is missing none is left. What else a service may take for one of ours is removed.
+///
+/// # Errors
+/// If the request has so many headers that there is no room: the limit is that of [`HeaderMap`].
 #[cfg(feature = "tower")]
-pub(super) fn identify(headers: &mut http::HeaderMap, grant: &Grant) {
-    let looks_alike = lookalikes(grant.policy());
-    let alike: Vec<_> = headers.keys().filter(|name| looks_alike(name.as_str())).cloned().collect();
-    for name in alike {
+pub(super) fn identify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), MaxSizeReached> {
+    let forgeries = grant.policy().forgeries();
+    let forged: Vec<_> =
+        headers.keys().filter(|name| forgeries.includes(name.as_str())).cloned().collect();
+    for name in forged {
         headers.remove(name);
     }
     for (name, value) in grant.identity() {
         match value.is_empty() {
             true => drop(headers.remove(name)),
-            false => drop(headers.insert(name.clone(), value)),
+            false => drop(headers.try_insert(name.clone(), value)?),
         }
     }
-}
-
-#[cfg(any(feature = "server", feature = "tower"))]
-/// Whether a service may take a header of this name for one that the policy hands on, and it is none of
-/// those: if every sign but letters and digits is read as `-`, as CGI and its like do, it is the same name;
-/// or one more of the family `X-Auth-Request-`, which services look for that know oauth2-proxy.
-pub(super) fn lookalikes(policy: &Policy) -> impl Fn(&str) -> bool {
-    let names = || policy.headers.names().chain(&policy.forward_jwt).map(HeaderName::as_str);
-    let family = names().any(|name| name.starts_with(FAMILY));
-    move |name| {
-        let one_of_the_family =
-            family && name.get(..FAMILY.len()).is_some_and(|it| alike(it, FAMILY));
-        (one_of_the_family || names().any(|handed| alike(name, handed)))
-            && !names().any(|handed| name.eq_ignore_ascii_case(handed))
-    }
-}
-
-#[cfg(any(feature = "server", feature = "tower"))]
-const FAMILY: &str = "x-auth-request-";
-
-#[cfg(any(feature = "server", feature = "tower"))]
-fn alike(name: &str, other: &str) -> bool {
-    let plain =
-        |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    name.len() == other.len() && name.bytes().map(plain).eq(other.bytes().map(plain))
+    Ok(())
 }
 
 /// A refusal as any edge sends it, before that edge's own habits.

@@ -24,9 +24,8 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text == "authorization" => Ok(Self::Authorization),
-            Some(("cookie", name)) if !name.is_empty() && !name.contains([' ', ';', '=', ',']) => {
-                Ok(Self::Cookie(name.to_owned()))
-            }
+            Some(("cookie", name)) if is_token(name) => Ok(Self::Cookie(name.to_owned())),
+            Some(("cookie", _)) => Err("\"cookie:NAME\" with the name of a cookie"),
             Some(("header", name)) => match name.parse::<HeaderName>() {
                 Ok(name) if name == AUTHORIZATION || name == COOKIE => {
                     Err("\"authorization\" or \"cookie:NAME\"")
@@ -37,6 +36,12 @@ impl FromStr for Source {
             _ => Err("\"authorization\", \"cookie:NAME\" or \"header:NAME\""),
         }
     }
+}
+
+/// RFC 9110 §5.6.2, which RFC 6265 §4.1.1 wants of a cookie's name.
+fn is_token(name: &str) -> bool {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(sign)
 }
 
 impl fmt::Display for Source {
@@ -240,7 +245,7 @@ mod tests {
 
     #[test]
     fn sources_are_written_as_documented() {
-        for text in ["authorization", "cookie:at", "header:x-token"] {
+        for text in ["authorization", "cookie:at", "cookie:__Host-a.t_1~!", "header:x-token"] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
         for text in [
@@ -249,6 +254,12 @@ mod tests {
             "cookie",
             "cookie:",
             "cookie:a=b",
+            "cookie:a b",
+            "cookie:a\nb",
+            "cookie:a\u{1b}b",
+            "cookie:\"a\"",
+            "cookie:a;",
+            "cookie:ü",
             "header:a b",
             "header:authorization",
             "header:cookie",

@@ -3,10 +3,10 @@
 //!
 //! `path_prefix` should end in a slash: then no client's path can lengthen the policy's name.
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 
-use super::answer::{HttpAnswer, alias, aliased, allow, deny};
+use super::answer::{HttpAnswer, allow, deny};
 use super::forwarded::Original;
 use crate::check::Decision;
 
@@ -31,23 +31,32 @@ fn split(path: &str) -> Option<(&str, &str)> {
 
 /// The answer. Envoy takes every 5xx for "nobody can be asked", and lets the request pass if
 /// `failure_mode_allow` is set: what cannot be decided is 403 here, with a body and a `Retry-After`
-/// that say so. Identity headers without a value, and the client's under other spellings, are removed from
-/// the request.
+/// that say so. Identity headers without a value are removed from the request, and so are the names under
+/// which the client could forge one.
 pub fn answer(decision: &Decision) -> HttpAnswer {
     let grant = match decision {
         Decision::Allow(grant) => grant,
         Decision::Deny(refusal) => return never_5xx(deny(refusal)),
     };
     let mut answer = never_5xx(allow(grant));
-    let empty = answer.headers().iter().filter(|(_, value)| value.is_empty());
-    let empty = empty.map(|(name, _)| name.to_string());
-    let aliases =
-        aliased(grant.policy()).map(|name| name.bytes().map(|b| char::from(alias(b))).collect());
-    let remove = empty.chain(aliases).collect::<Vec<String>>().join(",");
-    if let (false, Ok(remove)) = (remove.is_empty(), HeaderValue::try_from(remove)) {
+    let remove = removed(answer.headers(), grant.policy().forgeries().list());
+    if !remove.is_empty() {
         answer.headers_mut().insert(REMOVE, remove);
     }
     answer
+}
+
+/// The names of all empty headers, and those of the list.
+fn removed(headers: &HeaderMap, list: &HeaderValue) -> HeaderValue {
+    let empty = headers.iter().filter(|(_, value)| value.is_empty());
+    let mut names: Vec<&[u8]> = empty.map(|(name, _)| name.as_str().as_bytes()).collect();
+    if names.is_empty() {
+        return list.clone(); // mostly, and it costs nothing
+    }
+    if !list.is_empty() {
+        names.push(list.as_bytes());
+    }
+    HeaderValue::try_from(names.join(&b',')).unwrap_or_else(|_| list.clone()) // names are fit for it
 }
 
 const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");

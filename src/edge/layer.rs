@@ -160,8 +160,9 @@ impl<R> CheckLayer<R> {
     }
 
     /// Sets the policy's identity headers in each request that passes, for services that read them as
-    /// they would behind the sidecar. What the client sent under those names is removed, under `X_User`
-    /// as under `X-User`. Default: headers stay as they came.
+    /// they would behind the sidecar. What the client sent under those names is removed, and under names
+    /// that other policies of the gate hand on; under `X_User` as under `X-User`. Default: headers stay as
+    /// they came.
     pub fn identity_headers(mut self) -> Self {
         self.rules.identity = true;
         self

@@ -146,13 +146,6 @@ impl Message {
         self.0.extend_from_slice(text);
     }
 
-    /// An ASCII text of which each byte is written as another.
-    pub(super) fn ascii(&mut self, field: u32, text: &str, map: impl Fn(u8) -> u8) {
-        self.varint(u64::from(field) << 3 | 2);
-        self.varint(text.len() as u64);
-        self.0.extend(text.bytes().map(map));
-    }
-
     /// A message inside.
     pub(super) fn nested(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.varint(u64::from(field) << 3 | 2);

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use cache::CacheStats;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use snapshot::{Live, Rules, Snapshot};
+pub use snapshot::{Live, Rules, RulesError, Snapshot};
 pub use source::{NoReply, Refresh, Source};
 
 use crate::check::{Decision, Facts};
@@ -43,8 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// that fetch for it.
 ///
 /// It belongs to the runtime that it was made on: there its keys are fetched. Once that runtime is gone,
-/// the last keys serve for `max_stale`, and what needs others is answered with 503. Other runtimes may ask
-/// it too, with time enabled.
+/// the last keys serve for `max_stale`, and what needs others is answered with 503; an error in the log says
+/// so. Other runtimes may ask it too, with time enabled. In tests make a gate in each `#[tokio::test]`, which
+/// has a runtime of its own, and none in a `static`.
 #[derive(Clone)]
 pub struct Gate(Arc<Inner>);
 
@@ -163,7 +164,8 @@ impl Gate {
     }
 
     /// Waits until every realm has had keys once, for as long as that takes: put a timeout around it,
-    /// or do not wait at all. What is asked before is answered with 503.
+    /// or do not wait at all. What is asked before is answered with 503. It never ends if the runtime that
+    /// the gate was made on has ended before.
     ///
     /// ```
     /// # async fn wait(gate: vidimus::gate::Gate) {

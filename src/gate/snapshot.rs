@@ -1,6 +1,7 @@
 //! All that a judgement needs, of one moment: swapped whole, read without a lock.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,11 +51,32 @@ impl Snapshot {
 pub struct Rules {
     /// Realms; policies refer to them by their place here.
     pub realms: Vec<RealmRules>,
-    /// Policies, each with its own name.
+    /// Policies, each with its own name, as [`Policy::new`] has made it.
     pub policies: Vec<Policy>,
     /// How large a token may be.
     pub limits: Limits,
 }
+
+/// Rules that leave it to chance which of two counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// Two realms have one issuer.
+    SameIssuer(SameIssuer),
+    /// Two policies have this name.
+    SamePolicy(Box<str>),
+}
+
+impl fmt::Display for RulesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SameIssuer(error) => error.fmt(f),
+            Self::SamePolicy(name) => write!(f, "two policies have the name {name}"),
+        }
+    }
+}
+
+impl std::error::Error for RulesError {}
 
 /// The current snapshot, and the one way to change it.
 pub struct Live {
@@ -67,8 +89,8 @@ impl Live {
     /// Starts with rules and no keys.
     ///
     /// # Errors
-    /// If two realms have the same issuer.
-    pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Result<Self, SameIssuer> {
+    /// If two realms have the same issuer, or two policies the same name.
+    pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Result<Self, RulesError> {
         let current = ArcSwap::from_pointee(Snapshot::new(rules)?);
         Ok(Self { current, ready: watch::Sender::new(false), clock })
     }
@@ -104,8 +126,8 @@ impl Live {
     /// rules are not used again.
     ///
     /// # Errors
-    /// If two realms have the same issuer; then nothing changes.
-    pub fn replace_rules(&self, rules: Rules) -> Result<(), SameIssuer> {
+    /// If two realms have the same issuer, or two policies the same name; then nothing changes.
+    pub fn replace_rules(&self, rules: Rules) -> Result<(), RulesError> {
         let fresh = Snapshot::new(rules)?;
         self.current.rcu(|old| {
             let mut new = fresh.clone();
@@ -159,11 +181,17 @@ impl Live {
 }
 
 impl Snapshot {
-    fn new(rules: Rules) -> Result<Self, SameIssuer> {
-        let by_name = |policy: Policy| (policy.name().into(), Arc::new(policy));
+    fn new(mut rules: Rules) -> Result<Self, RulesError> {
+        Policy::introduce(&mut rules.policies);
+        let mut policies = HashMap::with_capacity(rules.policies.len());
+        for policy in rules.policies {
+            if let Some(twin) = policies.insert(policy.name().into(), Arc::new(policy)) {
+                return Err(RulesError::SamePolicy(twin.name().into()));
+            }
+        }
         Ok(Self {
-            realms: Realms::new(rules.realms)?,
-            policies: Arc::new(rules.policies.into_iter().map(by_name).collect()),
+            realms: Realms::new(rules.realms).map_err(RulesError::SameIssuer)?,
+            policies: Arc::new(policies),
             limits: rules.limits,
             version: Version::default(),
         })

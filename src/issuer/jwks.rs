@@ -109,14 +109,15 @@ impl Realm {
         self.ended.send_replace(RETIRED);
     }
 
-    fn tell(&self, round: u64) {
+    /// False if that came too late.
+    fn tell(&self, round: u64) -> bool {
         self.ended.send_if_modified(|last| {
             let over = *last >= ORPHANED; // for good, though a last fetch may end after that
             if !over {
                 *last = round;
             }
             !over
-        });
+        })
     }
 
     /// Fetches for ever. Aborted when the realm leaves the configuration. Should a fetch panic, a realm
@@ -262,7 +263,16 @@ struct End(Arc<Realm>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.tell(ORPHANED);
+        if self.0.tell(ORPHANED) {
+            let realm = &*self.0.settings.name;
+            tracing::error!(
+                realm,
+                "the tokio runtime that the gate was built on has ended, and nobody fetches the realm's keys \
+                 any more: its last good keys serve for max_stale, and what needs others is answered with \
+                 503; build the gate on a runtime that lives as long as the gate is used (in tests: in each \
+                 test, not in a static); at the end of the process it means nothing"
+            );
+        }
     }
 }
 

@@ -203,6 +203,15 @@ impl Issuers {
         }
     }
 
+    /// Ends fetching, although somebody may still hold this: where a process ends, say. Otherwise it ends
+    /// with the last who does. Who asks from then on is told that no issuer is in reach.
+    pub fn end(&self) {
+        for running in self.realms.swap(Arc::default()).values() {
+            running.realm.retire(); // first, so that nobody takes it for orphaned
+            running.task.abort();
+        }
+    }
+
     /// How many fetches of each realm ended how, by issuer: `ok`, or an error's label.
     pub fn outcomes(&self) -> Vec<(Arc<str>, BTreeMap<&'static str, u64>)> {
         let realms = self.realms.load();
@@ -222,7 +231,7 @@ impl Issuers {
 
 impl Drop for Issuers {
     fn drop(&mut self) {
-        self.realms.load().values().for_each(|running| running.task.abort());
+        self.end();
     }
 }
 

@@ -28,7 +28,7 @@ use crate::edge::EdgeSettings;
 use crate::edge::certificate::Forwarded;
 use crate::edge::forwarded::Peer;
 use crate::edge::http::{HttpEdge, not_found};
-use crate::gate::{Gate, Live, SystemClock};
+use crate::gate::{Gate, Live, RulesError, SystemClock};
 use crate::issuer::{ClientError, Issuers, Plan};
 use crate::telemetry::Seldom;
 use crate::telemetry::metrics::Metrics;
@@ -75,8 +75,8 @@ pub enum StartError {
     Admin(SocketAddr, std::io::Error),
     /// A `ca_file` is unusable.
     Client(ClientError),
-    /// Two realms have one issuer.
-    SameIssuer(crate::check::SameIssuer),
+    /// The rules contradict each other.
+    Rules(RulesError),
     /// Two metrics have one name: a bug.
     Metrics(String),
 }
@@ -92,7 +92,7 @@ impl fmt::Display for StartError {
             ),
             Self::Admin(address, error) => write!(f, "cannot listen at {address} (admin): {error}"),
             Self::Client(error) => error.fmt(f),
-            Self::SameIssuer(error) => error.fmt(f),
+            Self::Rules(error) => error.fmt(f),
             Self::Metrics(error) => write!(f, "cannot register metrics: {error}"),
         }
     }
@@ -120,8 +120,7 @@ impl Server {
         bounds.connections = limit::fit_connections(bounds.connections, calls);
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let token_bytes = config.rules.limits.token;
-        let live =
-            Live::new(config.rules, Arc::new(SystemClock)).map_err(StartError::SameIssuer)?;
+        let live = Live::new(config.rules, Arc::new(SystemClock)).map_err(StartError::Rules)?;
         let live = Arc::new(live);
 
         // Bind before anything is asked or answered: a second process by mistake does no harm.
@@ -208,7 +207,7 @@ impl Server {
         let plan = Plan::prepare(config.issuers).map_err(StartError::Client)?;
         let live = self.app.gate.live();
         let token_bytes = config.rules.limits.token;
-        live.replace_rules(config.rules).map_err(StartError::SameIssuer)?;
+        live.replace_rules(config.rules).map_err(StartError::Rules)?;
         self.issuers.replace(plan);
         live.forget_proofs(); // of those who were asked in the old way in between
         self.app.settings.store(Arc::new(config.edge));
@@ -247,6 +246,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        self.issuers.end(); // whom the admin's thread holds until the process ends
     }
 }
 

@@ -61,12 +61,17 @@ impl Issuer {
     /// name is the last segment of its issuer.
     ///
     /// # Errors
-    /// If the address is taken.
+    /// If the address is taken, or others than this machine reach it.
     pub async fn start(
         address: SocketAddr,
         realm: &str,
         keys: Vec<SigningKey>,
     ) -> std::io::Result<Self> {
+        if !address.ip().to_canonical().is_loopback() {
+            let why = "other machines may reach it, and everybody knows the secret for its tokens; take \
+                       127.0.0.1 or ::1";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(format!("http://{address}/realms/{realm}"), keys));

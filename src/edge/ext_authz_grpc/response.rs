@@ -41,11 +41,9 @@ fn allow(grant: &Grant, question: &Question<'_>, response: &mut Message) {
                 true => ok.bytes(HEADERS_TO_REMOVE, name.as_str().as_bytes()),
             }
         }
-        for name in answer::aliased(grant.policy()) {
-            ok.ascii(HEADERS_TO_REMOVE, name, answer::alias);
-        }
-        let looks_alike = answer::lookalikes(grant.policy());
-        for name in question.names().filter(|name| looks_alike(name)) {
+        let forgeries = grant.policy().forgeries();
+        let came = question.names().filter(|name| forgeries.includes(name));
+        for name in forgeries.names().chain(came) {
             ok.bytes(HEADERS_TO_REMOVE, name.as_bytes());
         }
     });

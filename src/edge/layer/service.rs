@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{Choice, LayerRules};
-use crate::check::{Decision, Facts, Refusal};
+use crate::check::{Decision, Denial, Facts, Grant, Refusal};
 use crate::edge::client::Presented;
 use crate::edge::refusal::Refuse;
 use crate::edge::{answer, credential};
@@ -73,20 +73,28 @@ where
                     let future = self.inner.call(Request::from_parts(parts, body));
                     State::Calling { future }
                 }
-                Err(refusal) => State::Refused { response: Some(shared.refuse(&refusal)) },
+                Err(refusal) => {
+                    give_back(&mut self.inner);
+                    State::Refused { response: Some(shared.refuse(&refusal)) }
+                }
             },
             Err(undecided) => {
                 let policy = Cow::into_owned(policy);
                 let wait = wait(Arc::clone(shared), parts, policy, undecided);
-                // The service that was polled is the one that is ready.
-                let next = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, next);
-                let shared = Arc::clone(shared);
-                State::Waiting { wait: Box::pin(wait), rest: Some((ready, body)), shared, began }
+                // Who waits must not take a place from those who need not.
+                give_back(&mut self.inner);
+                let (inner, shared) = (self.inner.clone(), Arc::clone(shared));
+                State::Waiting { wait: Box::pin(wait), rest: Some((inner, body)), shared, began }
             }
         };
         CheckFuture { state }
     }
+}
+
+/// Puts a service that has not been polled in the place of one that is ready, which may hold a permit that
+/// others wait for.
+fn give_back<S: Clone>(ready: &mut S) {
+    *ready = ready.clone();
 }
 
 /// Waits for what the decision lacks.
@@ -141,20 +149,34 @@ impl LayerRules {
         parts: &mut Parts,
         began: Option<Instant>,
     ) -> Result<(), Refusal> {
+        let decision = match decision {
+            Decision::Allow(grant) if self.identity => identified(grant, parts),
+            decision => decision,
+        };
         tracing::debug!(edge = "tower", reason = decision.label(), "decision");
         if let (Some(observe), Some(began)) = (&self.observe, began) {
             observe(&decision, began.elapsed());
         }
         match decision {
             Decision::Allow(grant) => {
-                if self.identity {
-                    answer::identify(&mut parts.headers, &grant);
-                }
                 parts.extensions.insert(grant); // in place of any that stood there
                 Ok(())
             }
             Decision::Deny(refusal) => Err(refusal),
         }
+    }
+}
+
+/// With the identity headers in the request. Without room for them it is refused: one that passed would
+/// not say whose it is.
+fn identified(grant: Grant, parts: &mut Parts) -> Decision {
+    match answer::identify(&mut parts.headers, &grant) {
+        Ok(()) => Decision::Allow(grant),
+        Err(_) => Decision::Deny(Refusal {
+            denial: Denial::QuestionUnreadable,
+            policy: Some(Arc::clone(grant.policy())),
+            realm: Some(Arc::clone(grant.realm())),
+        }),
     }
 }
 
@@ -178,6 +200,7 @@ pin_project! {
             shared: Arc<Shared<R>>,
             began: Option<Instant>,
         },
+        Allowed { rest: Option<Box<(S, Request<A>)>> },
         Calling { #[pin] future: F },
         Refused { response: Option<Response<B>> },
     }
@@ -201,14 +224,22 @@ where
                 },
                 StateProjection::Waiting { wait, rest, shared, began } => {
                     let (mut parts, decision) = ready!(wait.as_mut().poll(cx));
-                    let Some((mut inner, body)) = rest.take() else { return Poll::Pending };
+                    let Some((inner, body)) = rest.take() else { return Poll::Pending };
                     match shared.rules.settle(decision, &mut parts, *began) {
                         Ok(()) => {
-                            let future = inner.call(Request::from_parts(parts, body));
-                            State::Calling { future }
+                            let rest = (inner, Request::from_parts(parts, body));
+                            State::Allowed { rest: Some(Box::new(rest)) }
                         }
                         Err(refusal) => State::Refused { response: Some(shared.refuse(&refusal)) },
                     }
+                }
+                StateProjection::Allowed { rest } => {
+                    let Some(waiting) = rest else { return Poll::Pending };
+                    ready!(waiting.0.poll_ready(cx))?;
+                    let Some((mut inner, request)) = rest.take().map(|it| *it) else {
+                        return Poll::Pending;
+                    };
+                    State::Calling { future: inner.call(request) }
                 }
             };
             state.set(next);
