@@ -39,9 +39,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{issuer} does not answer yet");
     }
 
-    let read = Router::new().route("/orders", get(orders)).layer(CheckLayer::new(&gate, "read")?);
-    let admin =
-        Router::new().route("/orders/{id}", delete(remove)).layer(CheckLayer::new(&gate, "admin")?);
+    // `route_layer`, not `layer`: that one would judge unknown paths too, by the last policy that was merged.
+    let read =
+        Router::new().route("/orders", get(orders)).route_layer(CheckLayer::new(&gate, "read")?);
+    let admin = Router::new()
+        .route("/orders/{id}", delete(remove))
+        .route_layer(CheckLayer::new(&gate, "admin")?);
     let app = Router::new().merge(read).merge(admin).route("/health", get(|| async { "ok" }));
 
     let listener = TcpListener::bind(address).await?;

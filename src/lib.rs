@@ -21,7 +21,7 @@
 //! let gate = GateBuilder::new().realm(shop).build()?;
 //!
 //! let hello = |grant: Grant| async move { format!("hello {:?}", grant.subject()) };
-//! let app: Router = Router::new().route("/", get(hello)).layer(CheckLayer::new(&gate, "default")?);
+//! let app: Router = Router::new().route("/", get(hello)).route_layer(CheckLayer::new(&gate, "default")?);
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # axum::serve(listener, app).await?;
 //! # Ok(())

@@ -103,6 +103,17 @@ async fn axum_gives_handlers_their_grant_and_routes_their_policies() {
         assert_eq!(answer.status(), status, "{method} {path}: {text}");
         assert!(answer.headers().contains_key("www-authenticate"));
     }
+    // What is no route falls under no policy, whoever asks; a wrong method on a route does.
+    for (method, path, token, status) in [
+        ("GET", "/nothing", None, 404),
+        ("GET", "/nothing", Some(&reader), 404),
+        ("GET", "/orders/7/lines", None, 404),
+        ("POST", "/orders", None, 401),
+        ("POST", "/orders", Some(&reader), 405),
+    ] {
+        let (answer, _) = example.ask(method, path, token.map(|token| &**token)).await;
+        assert_eq!(answer.status(), status, "{method} {path}");
+    }
 }
 
 #[tokio::test]

@@ -33,8 +33,8 @@ pub struct NoLayer;
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
         tracing::error!(
-            "a handler wants a Grant, and no CheckLayer stands before it: add .layer(CheckLayer::new(..)) \
-             to its routes"
+            "a handler wants a Grant, and no CheckLayer stands before it: add \
+             .route_layer(CheckLayer::new(..)) after its route"
         );
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     }
