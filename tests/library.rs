@@ -544,6 +544,41 @@ async fn the_application_keeps_its_own_providers_and_registries() {
     assert_eq!(text(), "", "the registry does not keep the gate alive");
 }
 
+#[tokio::test]
+async fn several_gates_fit_one_registry_under_names_of_their_own() {
+    let issuer = Issuer::local().await.unwrap();
+    let introspection = Introspection::new(INTROSPECTOR.0).client_secret(INTROSPECTOR.1);
+    let asking = realm(&issuer).introspection(introspection);
+    let (one, other) = (gate(&issuer).await, GateBuilder::new().realm(asking).build().unwrap());
+    other.ready().await;
+    let registry = Registry::new();
+    let metrics = GateMetrics::named(&one, "orders").unwrap();
+    registry.register(Box::new(metrics.clone())).unwrap();
+    registry.register(Box::new(GateMetrics::named(&other, "billing").unwrap())).unwrap();
+    for (gate, why) in [(&one, "that name is taken"), (&other, "and so is it for another gate")] {
+        let twice = GateMetrics::named(gate, "orders").unwrap();
+        assert!(registry.register(Box::new(twice)).is_err(), "{why}");
+    }
+    let decision = one.check(&Facts::new("default", Err(Denial::NoCredential))).await;
+    metrics.observer("http")(&decision, Duration::from_micros(3));
+    let told = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        "vidimus_decisions_total{edge=\"http\",gate=\"orders\",outcome=\"deny\",policy=\"default\",realm=\"\",reason=\"no_credential\"} 1",
+        "vidimus_jwks_keys{gate=\"orders\",realm=\"test\"} 2",
+        "vidimus_jwks_keys{gate=\"billing\",realm=\"test\"} 2",
+        "vidimus_introspection_seconds_count{gate=\"billing\",realm=\"test\"} 0",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    let types = || told.lines().filter(|line| line.starts_with("# TYPE"));
+    let once: std::collections::BTreeSet<_> = types().collect();
+    assert!(once.len() > 10, "{told}");
+    assert_eq!(types().count(), once.len(), "a series is described twice");
+    for line in told.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.contains("gate=\"orders\"") || line.contains("gate=\"billing\""), "{line}");
+    }
+}
+
 #[test]
 fn a_runtime_that_ends_in_the_middle_of_a_request_leaves_a_gate_that_others_can_ask() {
     let home = Runtime::new().unwrap();
