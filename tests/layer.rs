@@ -548,6 +548,45 @@ async fn axums_handlers_take_the_grant_and_say_so_in_the_log_where_the_layer_is_
     assert!(!lines.contains(&token), "a token stands in the log");
 }
 
+#[tokio::test]
+async fn a_certificate_that_does_not_count_is_told_once_with_what_to_do() {
+    let proxied = World::with(|builder| builder.client_certificate(Provider::Thumbprint)).await;
+    let plain = World::new().await;
+    let hash = Thumbprint::of(b"mine");
+    let (header, extension) = (true, true);
+    let far = Some(Peer::Ip([192, 0, 2, 1].into()));
+    for (world, peer, in_header, in_extension, remedy) in [
+        (&proxied, None, header, !extension, "CheckLayer::peer"),
+        (&proxied, far, header, !extension, "192.0.2.1, is not in trusted_proxies"),
+        (&proxied, far, !header, extension, "CheckLayer::certificate_from"),
+        (&proxied, far, !header, !extension, "the header x-client-cert-sha256 is missing"),
+        (&plain, far, header, !extension, "edge::client::TlsClientCertificate"),
+    ] {
+        let layer = world.layer();
+        let token = world.token(json!({ "cnf": { "x5t#S256": hash.to_string() } }));
+        let (log, _guard) = log();
+        for _ in 0..2 {
+            let mut request = ask(&token);
+            if in_header {
+                let value = hash.to_string().parse().unwrap();
+                request.headers_mut().insert("x-client-cert-sha256", value);
+            }
+            request.extensions_mut().extend(peer.map(one).unwrap_or_default());
+            if in_extension {
+                request.extensions_mut().insert(TlsClientCertificate::from_der(b"mine"));
+            }
+            assert!(denial(&layer, request).await.is_some());
+            assert!(denial(&layer, ask("not.a.token")).await.is_some(), "which warns of nothing");
+        }
+        let lines = log();
+        let told: Vec<_> = lines.lines().filter(|line| line.contains("WARN")).collect();
+        assert_eq!(told.len(), 1, "{lines}");
+        assert!(told[0].contains(remedy) && told[0].contains("policy=\"default\""), "{told:?}");
+        assert!(!lines.contains(&token) && !lines.contains(&hash.to_string()), "{lines}");
+        assert!(lines.contains("policy=\"default\" reason=\"token_malformed\""), "{lines}");
+    }
+}
+
 /// What is logged on this thread.
 fn log() -> (impl Fn() -> String, impl Sized) {
     #[derive(Clone, Default)]

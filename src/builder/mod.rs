@@ -123,14 +123,16 @@ impl GateBuilder {
     }
 
     /// `[server] trusted_proxies`: who may forward a client's certificate, such as `10.0.0.0/8`, `::1`
-    /// or `unix`. Default: this machine.
+    /// or `unix`. Default: this machine. In [`CheckLayer`](crate::edge::layer::CheckLayer) it counts only
+    /// with [`peer`](crate::edge::layer::CheckLayer::peer).
     pub fn trusted_proxies(mut self, peers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.keys.section("server").list("trusted_proxies", peers);
         self
     }
 
     /// `[client_certificate]`: in which header a trusted proxy forwards the client's certificate, in
-    /// that proxy's spelling. Default: in none.
+    /// that proxy's spelling. Default: in none. In [`CheckLayer`](crate::edge::layer::CheckLayer) it counts
+    /// only with [`peer`](crate::edge::layer::CheckLayer::peer), which tells who sends it.
     pub fn client_certificate(mut self, provider: Provider) -> Self {
         self.keys.section("client_certificate").text("provider", provider.name());
         self
