@@ -225,6 +225,10 @@ async fn refusals_are_replaceable_as_a_whole_or_in_part() {
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "application/grpc");
         assert_eq!(answer.headers()["grpc-status"], code, "{token}");
+        let challenge = answer.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+        let message = answer.headers()["grpc-message"].to_str().unwrap();
+        assert!(challenge.contains(message) && message.contains("token"), "{challenge}: {message}");
+        assert_eq!(text(answer).await, "");
     }
     for denial in Denial::ALL {
         let refusal = Refusal { denial, policy: None, realm: None };
