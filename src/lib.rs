@@ -57,14 +57,15 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | none | [`check`] alone: two pure functions, without a runtime, also for wasm |
+//! | none | [`check`] alone: three pure functions, without a runtime, also for wasm |
 //! | `gate` | [`gate`] and [`issuer`]: live state, caches, fetching (tokio, reqwest) |
-//! | `config` | [`config`] and [`builder`]: a gate from a file or from typed settings |
-//! | `tower` | [`CheckLayer`], with all of the above |
+//! | `config` | `gate`; [`config`] and [`builder`]: a gate from a file or from typed settings; [`edge`]: what is read in requests |
+//! | `tower` | `config`, and [`CheckLayer`] |
 //! | `axum` | `tower`, and [`Grant`] as an argument of handlers |
-//! | `metrics` | [`telemetry`]: a collector for the application's own Prometheus registry |
-//! | `testing` | [`testing`]: an issuer inside the process, for tests |
-//! | `server` (default) | [`server`], [`demo`], [`doctor`] and the `vidimus` command |
+//! | `metrics` | `config`, and [`telemetry`]: a collector for the application's own Prometheus registry |
+//! | `testing` | `gate`, and [`testing`]: an issuer inside the process, for tests |
+//! | `aws-lc` | signatures by AWS-LC instead of ring: faster, and ES512; needs a C compiler, on some systems cmake |
+//! | `server` (default) | all but `tower`, `axum` and `aws-lc`; [`server`], [`demo`], [`doctor`] and the `vidimus` command |
 //!
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto
 //! provider, no metrics registry, no logger (the command does, for itself: its logger, and its limit on open files).
