@@ -50,7 +50,8 @@ pub enum Denial {
     CertificateMismatch,
     /// The token is bound to a certificate, and the client has shown none.
     CertificateMissing,
-    /// The client's certificate came more than once: one of them may be the client's own invention.
+    /// The client's certificate came more than once, or from two places: one may be the client's own
+    /// invention, or the proxy's.
     CertificateRepeated,
     /// The client's certificate has expired, or is not of an authority or kind that is asked for.
     CertificateUnacceptable,
@@ -242,7 +243,7 @@ impl Denial {
             ),
             Self::CertificateRepeated => bad_request(
                 "certificate_repeated",
-                "more than one client certificate was forwarded",
+                "it is not clear which certificate is the client's",
             ),
             Self::CertificateMismatch => bad_token(
                 "certificate_mismatch",

@@ -40,7 +40,7 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
             line: mistake.span().map_or(0, |span| line(text, &span)),
             path: String::new(),
             found: format!("a mistake in the syntax: {}", mistake.message()),
-            allowed: "TOML 1.0, see https://toml.io".into(),
+            allowed: "TOML 1.1, see https://toml.io".into(),
         });
     }
     let table = table.into_inner();
