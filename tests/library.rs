@@ -255,6 +255,7 @@ fn every_typed_setting_is_the_files_setting() {
         binding = "mtls"
         introspect_realm = "one"
         forward_jwt = "X-Token"
+        keep_jwt = true
         [policy.p.headers]
         X-User = "sub"
         "#
@@ -300,6 +301,7 @@ fn every_typed_setting_is_the_files_setting() {
                 .binding(BindingRule::Mtls)
                 .introspect_realm("one")
                 .forward_jwt("X-Token")
+                .keep_jwt()
                 .header("X-User", "sub"),
         );
     let typed = builder.config().unwrap();
@@ -475,6 +477,40 @@ async fn the_last_clone_takes_the_tasks_with_it() {
 
 fn alive() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test]
+async fn the_full_jwt_is_there_for_calling_on_where_the_policy_keeps_it() {
+    let issuer = Issuer::local().await.unwrap();
+    issuer.set_jwt_claim(true);
+    let introspection = Introspection::new(INTROSPECTOR.0).client_secret(INTROSPECTOR.1);
+    let gate = GateBuilder::new()
+        .realm(realm(&issuer).introspection(introspection.prefer_jwt()))
+        .policy(Policy::new("keeps").keep_jwt())
+        .policy(Policy::new("default"))
+        .build()
+        .unwrap();
+    gate.ready().await;
+    let ask = async |policy: &str, token: &str| match gate
+        .check(&Facts::new(policy, Ok(RawToken::new(token))))
+        .await
+    {
+        Decision::Allow(grant) => grant.jwt().map(|jwt| jwt.expose().to_owned()),
+        Decision::Deny(refusal) => panic!("{refusal:?}"),
+    };
+    let full = issuer.token(json!({})).unwrap();
+    assert_eq!(ask("keeps", &full).await, Some(full.clone()));
+    assert_eq!(ask("default", &full).await, None, "nobody asked for it");
+    for token in [issuer.opaque_token(json!({})), issuer.lightweight_token(json!({}))] {
+        let told = ask("keeps", &token.unwrap()).await.expect("the realm gave it");
+        assert_eq!(told.split('.').count(), 3);
+        assert_eq!(judge(&gate, &told).await.unwrap().subject().map(str::len), Some(36));
+    }
+    let Decision::Allow(grant) = gate.check(&Facts::new("keeps", Ok(RawToken::new(&full)))).await
+    else {
+        panic!("it is good")
+    };
+    assert!(grant.identity().all(|(_, value)| value != *full), "it stands in no header");
 }
 
 #[tokio::test]

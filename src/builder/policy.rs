@@ -67,7 +67,16 @@ impl Policy {
         self
     }
 
-    /// A header that hands the full JWT to the service, where there is one.
+    /// Keeps the full JWT for [`Grant::jwt`](crate::Grant::jwt), to call other services with. Default: no,
+    /// because what is not there cannot leak. For tokens that the realm is asked about it takes
+    /// [`Introspection::prefer_jwt`](super::Introspection::prefer_jwt) too.
+    pub fn keep_jwt(mut self) -> Self {
+        self.keys.flag("keep_jwt");
+        self
+    }
+
+    /// The same, and in a header for the service, with
+    /// [`identity_headers`](crate::edge::layer::CheckLayer::identity_headers).
     pub fn forward_jwt(mut self, header: &str) -> Self {
         self.keys.text("forward_jwt", header);
         self

@@ -30,7 +30,7 @@ pub struct IntrospectionRules {
     pub inactive_ttl: Duration,
     /// Whether the full JWT is asked for, and its claims count where an answer holds one. Default no.
     pub prefer_jwt: bool,
-    /// Whether that JWT is kept beside its claims, for policies that forward it. Default no.
+    /// Whether that JWT is kept beside its claims, for policies that want it. Default no.
     pub keep_jwt: bool,
 }
 

@@ -32,6 +32,8 @@ pub struct Policy {
     /// A header that hands the full JWT to the service: the one that was presented, or the one that
     /// introspection gave for it (empty if it gave none). Default: none.
     pub forward_jwt: Option<HeaderName>,
+    /// Whether [`Grant::jwt`](super::Grant::jwt) has the full JWT, without a header for it. Default: no.
+    pub keep_jwt: bool,
 }
 
 /// A role, as Keycloak's `protect()` writes it.
@@ -102,6 +104,7 @@ impl Policy {
             metadata: Vec::new(),
             introspect_realm: None,
             forward_jwt: None,
+            keep_jwt: false,
         }
     }
 
@@ -113,6 +116,11 @@ impl Policy {
     /// Whether tokens of the realm at this place are accepted at all.
     pub fn accepts_realm(&self, place: usize) -> bool {
         self.realms.binary_search(&place).is_ok()
+    }
+
+    /// Whether the full JWT is wanted beside the claims: for a header, or for the grant.
+    pub fn wants_jwt(&self) -> bool {
+        self.keep_jwt || self.forward_jwt.is_some()
     }
 
     /// Whether a claim that this policy looks at is not in the token at all: then a full answer about
@@ -129,7 +137,7 @@ impl Policy {
     /// Whether the token has everything this policy asks for, and hands on.
     pub(super) fn is_satisfied(&self, claims: &Claims) -> bool {
         self.check_rights(claims).is_ok()
-            && self.forward_jwt.is_none()
+            && !self.wants_jwt()
             && self.headers.iter().all(|(_, claim)| claim.is_in(claims))
             && self.metadata.iter().all(|(_, claim)| claim.is_in(claims))
     }

@@ -54,7 +54,7 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
 }
 
 /// Keys that are often looked for in another section.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     ("introspection", "[realm.introspection]"),
     ("client_id", "[realm.introspection]"),
     ("client_secret", "[realm.introspection]"),
@@ -65,6 +65,7 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("prefer_jwt", "[realm.introspection]"),
     ("introspect_realm", "[policy.NAME]"),
     ("forward_jwt", "[policy.NAME]"),
+    ("keep_jwt", "[policy.NAME]"),
     ("scopes", "[policy.NAME]"),
     ("roles", "[policy.NAME]"),
 ];
