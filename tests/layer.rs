@@ -186,8 +186,9 @@ async fn what_is_refused_is_answered_as_the_sidecar_does_and_goes_no_further() {
 #[tokio::test]
 async fn the_policy_is_named_once_or_chosen_for_each_request() {
     let world = World::new().await;
-    let error = CheckLayer::new(&world.gate, "admni").unwrap_err().to_string();
-    assert_eq!(error, "there is no policy \"admni\"; there are: admin, default");
+    let error = CheckLayer::new(&world.gate, "admni").unwrap_err();
+    assert_eq!(error.to_string(), "there is no policy \"admni\"; there are: admin, default");
+    assert_eq!(format!("{error:?}"), error.to_string(), "as a main that returns it prints it");
 
     let layer = CheckLayer::choosing(&world.gate, |parts| match parts.method {
         http::Method::GET => "default",

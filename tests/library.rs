@@ -155,6 +155,11 @@ async fn a_file_serves_the_sidecar_and_the_library_alike() {
     }
     let error = Gate::from_toml("[[realm]]\nissuer = 7\n[serve]\n").unwrap_err().to_string();
     assert!(error.contains("configuration:2:") && error.contains("configuration:3:"), "{error}");
+    // As a main that returns it prints it.
+    let printed: Box<dyn std::error::Error> = Gate::from_toml("[[realm]]").unwrap_err().into();
+    assert_eq!(format!("{printed:?}"), printed.to_string());
+    let printed = Config::parse("[[realm]]", "file").unwrap_err();
+    assert_eq!(format!("{printed:?}"), printed.to_string());
     let error = Gate::from_file(folder.path().join("none.toml")).unwrap_err().to_string();
     assert!(error.contains("none.toml") && error.contains("cannot be read"), "{error}");
 }

@@ -260,7 +260,6 @@ impl fmt::Debug for GateBuilder {
 }
 
 /// Why there is no gate.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Everything that is wrong with the settings.
@@ -279,6 +278,13 @@ impl fmt::Display for BuildError {
                  #[tokio::main], or under Runtime::enter()"
             ),
         }
+    }
+}
+
+/// The same text: a `main` that returns the error prints it by `Debug`.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

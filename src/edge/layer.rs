@@ -198,7 +198,7 @@ impl<R> fmt::Debug for CheckLayer<R> {
 }
 
 /// There is no policy of that name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UnknownPolicy {
     /// The name.
     pub name: String,
@@ -209,6 +209,13 @@ pub struct UnknownPolicy {
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no policy {:?}; there are: {}", self.name, self.known.join(", "))
+    }
+}
+
+/// The same text: a `main` that returns the error prints it by `Debug`.
+impl fmt::Debug for UnknownPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
