@@ -21,12 +21,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
-use vidimus::builder::{Introspection, Policy, Realm, reqwest};
-use vidimus::check::{
-    Algorithm, BindingRule, CertificateError, ClientCertificate, Limits, RawToken, Thumbprint,
-    UnixTime,
+use vidimus::builder::{
+    Algorithm, BindingRule, ForwardedCertificate, Introspection, Policy, Provider, Realm, UseFor,
+    reqwest,
 };
-use vidimus::edge::certificate::Provider;
+use vidimus::check::{CertificateError, ClientCertificate, Limits, RawToken, Thumbprint, UnixTime};
 use vidimus::gate::{ManualClock, NoReply, Refresh, Source};
 use vidimus::telemetry::GateMetrics;
 use vidimus::testing::{Fault, INTROSPECTOR, Issuer};
@@ -66,6 +65,7 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     issuer.set_fault(Some(Fault::ServerError));
     let gate = GateBuilder::new().realm(realm(&issuer)).build().unwrap();
     assert!(timeout(SECOND / 5, gate.ready()).await.is_err(), "there are no keys yet");
+    assert!(!gate.is_ready());
     let token = issuer.token(json!({ "azp": null, "client_id": "cli" })).unwrap();
 
     let other = Issuer::local().await.unwrap();
@@ -78,6 +78,7 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     timeout(5 * SECOND, gate.ready()).await.expect("tried again after 1 s");
     timeout(5 * SECOND, both.ready()).await.expect("both have keys");
     gate.ready().await; // and stays so
+    assert!(gate.is_ready());
     let grant = judge(&gate, &token).await.unwrap();
     assert_eq!(grant.issuer(), issuer.issuer());
     assert_eq!(grant.subject(), Some("f1d0ca5e-0000-4000-8000-a11ce0000001"));
@@ -183,6 +184,10 @@ fn every_fault_of_typed_settings_is_told_in_one_error() {
     for part in [
         "realm[0].issuer",
         "realm[0].audience",
+        "(Realm::audience)",
+        "(Realm::leeway)",
+        "(Policy::roles)",
+        "(GateBuilder::cache_bytes)",
         "realm[0].leeway",
         "realm[1].issuer: found http://id.example.com/realms/a: plain http",
         "realm[1].ca_file",
@@ -201,6 +206,16 @@ fn every_fault_of_typed_settings_is_told_in_one_error() {
         assert!(faults.iter().any(|fault| fault.contains(part)), "{part}: {faults:#?}");
     }
     assert!(faults.iter().all(|fault| fault.starts_with("GateBuilder: ")), "{faults:#?}");
+    let methods = faults.iter().filter_map(|fault| fault.strip_suffix(')')?.rsplit_once("::"));
+    let methods: Vec<_> = methods.map(|(_, method)| format!("pub fn {method}(")).collect();
+    assert!(methods.len() > 8, "{faults:#?}");
+    let code = ["mod", "realm", "policy"].map(|file| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/builder");
+        std::fs::read_to_string(folder.join(file).with_extension("rs")).unwrap()
+    });
+    for method in methods {
+        assert!(code.iter().any(|code| code.contains(&method)), "there is no {method}..)");
+    }
     assert!(
         matches!(builder.build(), Err(BuildError::Settings(_))),
         "before any runtime is missed"
@@ -213,6 +228,13 @@ fn every_typed_setting_is_the_files_setting() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "hunter2").unwrap();
+    let (ca, key) = (folder.path().join("ca.pem"), folder.path().join("key.pem"));
+    let signer = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = authority.self_signed(&signer).unwrap();
+    std::fs::write(&ca, authority.pem()).unwrap();
+    std::fs::write(&key, signer.serialize_pem()).unwrap();
     let text = format!(
         r#"
         [server]
@@ -221,8 +243,13 @@ fn every_typed_setting_is_the_files_setting() {
         sources = ["authorization", "cookie:at"]
         max_size = "8KiB"
         [client_certificate]
-        provider = "nginx"
+        provider = "envoy"
         header = "x-cert"
+        append_forward = true
+        ca_file = {ca:?}
+        check_validity = true
+        require_key_usage = ["digitalSignature"]
+        require_extended_key_usage = ["clientAuth", "1.2.3"]
         [cache]
         max_bytes = "2MiB"
         [[realm]]
@@ -252,6 +279,12 @@ fn every_typed_setting_is_the_files_setting() {
         [[realm]]
         issuer = "https://id.example.com/realms/two"
         insecure_any_audience = true
+        [realm.introspection]
+        client_id = "me"
+        auth = "private_key_jwt"
+        client_key_file = {key:?}
+        client_key_algorithm = "ES256"
+        client_key_id = "k2"
         [policy.p]
         realms = ["one"]
         audience = ["b"]
@@ -263,6 +296,8 @@ fn every_typed_setting_is_the_files_setting() {
         keep_jwt = true
         [policy.p.headers]
         X-User = "sub"
+        [policy.p.metadata]
+        user = "sub"
         "#
     );
     let one = Realm::new("http://id.example.com/realms/shop")
@@ -280,7 +315,7 @@ fn every_typed_setting_is_the_files_setting() {
             Introspection::new("me")
                 .client_secret_post()
                 .client_secret_file(&secret)
-                .use_for(vidimus::check::UseFor { opaque: false, lightweight: false, all: true })
+                .use_for(UseFor { opaque: false, lightweight: false, all: true })
                 .cache_ttl(7 * SECOND)
                 .inactive_ttl(3 * SECOND)
                 .timeout(SECOND)
@@ -292,11 +327,24 @@ fn every_typed_setting_is_the_files_setting() {
         .trusted_proxies(["10.0.0.0/8", "unix"])
         .token_sources(["authorization", "cookie:at"])
         .max_token_size(8 * 1024)
-        .client_certificate(Provider::Nginx)
-        .client_certificate_header("x-cert")
+        .client_certificate(
+            ForwardedCertificate::new(Provider::Envoy)
+                .header("x-cert")
+                .append_forward()
+                .ca_file(&ca)
+                .check_validity()
+                .require_key_usage(["digitalSignature"])
+                .require_extended_key_usage(["clientAuth", "1.2.3"]),
+        )
         .cache_bytes(2 << 20)
         .realm(one)
-        .realm(Realm::new("https://id.example.com/realms/two").insecure_any_audience())
+        .realm(
+            Realm::new("https://id.example.com/realms/two").insecure_any_audience().introspection(
+                Introspection::new("me")
+                    .private_key_jwt(&key, Algorithm::ES256)
+                    .client_key_id("k2"),
+            ),
+        )
         .policy(
             Policy::new("p")
                 .realms(["one"])
@@ -307,11 +355,39 @@ fn every_typed_setting_is_the_files_setting() {
                 .introspect_realm("one")
                 .forward_jwt("X-Token")
                 .keep_jwt()
+                .metadata("user", "sub")
                 .header("X-User", "sub"),
         );
     let typed = builder.config().unwrap();
     let file = Config::parse(&text, "file").unwrap();
     assert_eq!(format!("{typed:#?}"), format!("{file:#?}"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_the_document_cannot_hold_is_refused_and_never_another_one() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(b"/run/\xff/secret"));
+    let realm = |issuer: &str| Realm::new(issuer).audience(["x"]);
+    let builder = GateBuilder::new()
+        .realm(realm("https://id.example.com/realms/a"))
+        .realm(
+            realm("https://id.example.com/realms/b")
+                .ca_file(path)
+                .introspection(Introspection::new("me").client_secret_file(path)),
+        )
+        .client_certificate(ForwardedCertificate::new(Provider::Nginx).ca_file(path));
+    let mut faults = faults(&builder);
+    faults.sort();
+    let allowed = "found a path that is not UTF-8; allowed: one that is UTF-8";
+    assert_eq!(
+        faults,
+        [
+            format!("GateBuilder: client_certificate.ca_file: {allowed}"),
+            format!("GateBuilder: realm[1].ca_file: {allowed}"),
+            format!("GateBuilder: realm[1].introspection.client_secret_file: {allowed}"),
+        ]
+    );
 }
 
 #[test]

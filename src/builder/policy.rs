@@ -12,7 +12,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Every good token of every realm passes, until more is said.
+    /// Every good token of every realm passes, until more is said. A name has 1 to 64 letters, digits, `.`,
+    /// `_` or `-`.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), keys: Keys::default() }
     }
@@ -64,6 +65,12 @@ impl Policy {
     /// told to.
     pub fn header(mut self, name: &str, claim: &str) -> Self {
         self.keys.section("headers").named(name, claim);
+        self
+    }
+
+    /// A claim under a name of one's own, for [`Grant::metadata`](crate::Grant::metadata).
+    pub fn metadata(mut self, name: &str, claim: &str) -> Self {
+        self.keys.section("metadata").named(name, claim);
         self
     }
 
