@@ -527,7 +527,7 @@ async fn introspection_ends_with_the_issuer() {
 async fn the_demo_takes_certificates_as_every_provider_forwards_them_and_listens_at_a_socket() {
     let folder = tempfile::tempdir().unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
-    for provider in Provider::ALL {
+    for provider in Provider::ALL.iter().copied() {
         let socket = folder.path().join(provider.name());
         let addresses =
             Addresses { listen: ListenAddr::Unix(socket.clone()), admin: any, issuer: any };

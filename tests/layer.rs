@@ -231,7 +231,7 @@ async fn refusals_are_replaceable_as_a_whole_or_in_part() {
         assert!(challenge.contains(message) && message.contains("token"), "{challenge}: {message}");
         assert_eq!(text(answer).await, "");
     }
-    for denial in Denial::ALL {
+    for denial in Denial::ALL.iter().copied() {
         let refusal = Refusal { denial, policy: None, realm: None };
         let answer: Answer = Grpc.refuse(&refusal);
         let code = answer.headers()["grpc-status"].to_str().unwrap();

@@ -35,8 +35,19 @@ pub struct Refusal {
     pub realm: Option<Arc<RealmRules>>,
 }
 
-/// Which rule refused. Each has its row in [`Denial::answer`], and no other meaning anywhere.
+/// As an error: the denial's text, and nothing of policy and realm.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.denial.fmt(f)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Which rule refused. Each has its row in [`Denial::answer`], and no other meaning anywhere. As text it is
+/// the row's description, which holds nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Denial {
     /// `alg` is `none`, symmetric, unknown, or not in the realm's list (RFC 8725 §3.1).
     AlgorithmForbidden,
@@ -119,6 +130,14 @@ pub enum Denial {
     TokenType,
 }
 
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.answer().description)
+    }
+}
+
+impl std::error::Error for Denial {}
+
 /// How a denial leaves: the same for every edge, before the edge's own habits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -146,7 +165,7 @@ impl Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: &'static [Self] = &[
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
@@ -189,6 +208,8 @@ impl Denial {
     ];
 
     /// The table. Exhaustive on purpose: a new denial without its row does not compile.
+    ///
+    #[doc = include_str!("denials.md")]
     pub const fn answer(self) -> Answer {
         match self {
             Self::NoCredential => Answer {
@@ -358,9 +379,30 @@ mod tests {
         assert_eq!(labels.len(), Denial::ALL.len());
         // The last variant's number is the count: a variant that ALL lacks shows here.
         assert_eq!(Denial::TokenType as usize + 1, Denial::ALL.len());
-        for (position, denial) in Denial::ALL.into_iter().enumerate() {
-            assert_eq!(denial as usize, position);
+        for (position, denial) in Denial::ALL.iter().enumerate() {
+            assert_eq!(*denial as usize, position);
         }
+    }
+
+    #[test]
+    fn the_documents_table_is_the_tables() {
+        let table = include_str!("denials.md");
+        assert_eq!(table.lines().count(), Denial::ALL.len() + 2);
+        for denial in Denial::ALL {
+            let Answer { status, error, label, .. } = denial.answer();
+            let error = error.map_or_else(|| "none".to_owned(), |error| format!("`{error}`"));
+            let row =
+                format!("| [`{denial:?}`](Denial::{denial:?}) | {status} | {error} | `{label}` |");
+            assert!(table.contains(&row), "denials.md lacks {row}");
+        }
+    }
+
+    #[test]
+    fn as_an_error_a_refusal_says_which_rule() {
+        let refusal = Refusal { denial: Denial::Expired, policy: None, realm: None };
+        let error: Box<dyn std::error::Error> = refusal.into();
+        assert_eq!(error.to_string(), "the token has expired");
+        assert_eq!(Denial::Expired.to_string(), error.to_string());
     }
 
     #[test]
