@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use vidimus::builder::{Policy, Realm};
+use vidimus::check::ClaimsError;
 use vidimus::{CheckLayer, GateBuilder, Grant};
 
 /// What this service wants to know of its callers, beside what every [`Grant`] tells.
@@ -53,8 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn orders(grant: Grant) -> Result<String, StatusCode> {
-    let caller = grant.claims::<Caller>().map_err(|_| StatusCode::FORBIDDEN)?;
+async fn orders(grant: Grant) -> Result<String, ClaimsError> {
+    let caller = grant.claims::<Caller>()?;
     let name = caller.preferred_username.as_deref().or_else(|| grant.subject()).unwrap_or("nobody");
     Ok(format!("orders of {name}\n"))
 }

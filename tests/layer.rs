@@ -28,7 +28,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use vidimus::builder::{Policy, Realm};
-use vidimus::check::{Refusal, Thumbprint};
+use vidimus::check::{ClaimsError, Refusal, Thumbprint};
 use vidimus::edge::certificate::Provider;
 use vidimus::edge::client::{CertificateFrom, TlsClientCertificate};
 use vidimus::edge::forwarded::Peer;
@@ -589,6 +589,32 @@ async fn a_certificate_that_does_not_count_is_told_once_with_what_to_do() {
         assert!(told[0].contains(remedy) && told[0].contains("policy=\"default\""), "{told:?}");
         assert!(!lines.contains(&token) && !lines.contains(&hash.to_string()), "{lines}");
         assert!(lines.contains("policy=\"default\" reason=\"token_malformed\""), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_another_type_is_forbidden_in_axums_handlers_and_not_repeated() {
+    #[derive(serde::Deserialize)]
+    struct Caller {
+        department: u32,
+    }
+    async fn handler(grant: Grant) -> Result<String, ClaimsError> {
+        Ok(grant.claims::<Caller>()?.department.to_string())
+    }
+    let world = World::new().await;
+    let app = axum::Router::new().route("/", get(handler)).route_layer(world.layer());
+    for (department, status, said) in [
+        (json!(7), 200, "7"),
+        (json!("secret-lab"), 403, "\"error\":\"access_denied\""),
+        (json!(null), 403, "the token lacks a claim that is needed here"),
+    ] {
+        let token = world.token(json!({ "department": department }));
+        let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+        let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{department}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(said) && !body.contains("secret-lab"), "{body}");
     }
 }
 

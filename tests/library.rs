@@ -87,6 +87,17 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     assert_eq!(grant.realm_roles().count(), 3);
     assert_eq!(grant.client_roles("orders-api").collect::<Vec<_>>(), ["viewer"]);
     assert_eq!(grant.client_roles("other").count(), 0);
+    for (role, held) in [
+        ("realm:offline_access", true),
+        ("realm:viewer", false),
+        ("orders-api:viewer", true),
+        ("viewer", true), // of the first audience
+        ("offline_access", false),
+        ("other:viewer", false),
+        ("", false),
+    ] {
+        assert_eq!(grant.has_role(role), held, "{role:?}");
+    }
     assert_eq!(grant.certificate(), None);
     assert!(grant.expires() > gate.live().now());
 }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::introspection::wants_introspection;
 use super::{
-    Bound, Claims, ClaimsError, ClientCertificate, Denial, JsonRef, OwnedToken, Policy, RawToken,
-    RealmRules, Realms, Thumbprint, TokenForm, UnixTime, Verified,
+    AudienceRule, Bound, Claims, ClaimsError, ClientCertificate, Denial, JsonRef, OwnedToken,
+    Policy, RawToken, RealmRules, Realms, Role, Thumbprint, TokenForm, UnixTime, Verified,
 };
 
 /// Permission for one request. Made only by [`authorize()`].
@@ -52,6 +52,23 @@ impl Grant {
     /// Roles at a client: `resource_access[CLIENT].roles`.
     pub fn client_roles(&self, client: &str) -> impl Iterator<Item = &str> {
         self.claim_set().client_roles(client)
+    }
+
+    /// Whether the caller has a role, in the spelling of policies: `realm:NAME`, `CLIENT:NAME`, or `NAME`
+    /// alone for a role of the first audience, the policy's or else the realm's.
+    ///
+    /// ```
+    /// # fn may(grant: &vidimus::Grant) -> bool {
+    /// grant.has_role("realm:admin") || grant.has_role("orders-api:manager")
+    /// # }
+    /// ```
+    pub fn has_role(&self, role: &str) -> bool {
+        let of_realm = match &self.realm.audience {
+            AudienceRule::OneOf(names) => names.first(),
+            AudienceRule::InsecureAny => None,
+        };
+        let own = self.policy.audience.as_ref().and_then(|names| names.first()).or(of_realm);
+        Role::parse(role, own.map(|name| &**name)).is_ok_and(|role| role.held(self.claim_set()))
     }
 
     /// `exp`: when the token ends.

@@ -77,7 +77,7 @@ impl Role {
         }
     }
 
-    fn held(&self, claims: &Claims) -> bool {
+    pub(super) fn held(&self, claims: &Claims) -> bool {
         match self {
             Self::Realm(role) => claims.has_realm_role(role),
             Self::Client { client, role } => claims.has_client_role(client, role),
