@@ -70,6 +70,8 @@
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto
 //! provider, no metrics registry, no logger (the command does, for itself: its logger, and its limit on open files).
 
+#![cfg_attr(docsrs, feature(doc_cfg))] // a nightly compiler's, which docs.rs has
+
 #[cfg(feature = "config")]
 pub mod builder;
 pub mod check;
