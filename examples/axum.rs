@@ -40,13 +40,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{issuer} does not answer yet");
     }
 
+    let probed = gate.clone();
+    let readyz = move || async move {
+        if probed.is_ready() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "no keys yet\n")
+        }
+    };
     // `route_layer`, not `layer`: that one would judge unknown paths too, by the last policy that was merged.
     let read =
         Router::new().route("/orders", get(orders)).route_layer(CheckLayer::new(&gate, "read")?);
     let admin = Router::new()
         .route("/orders/{id}", delete(remove))
         .route_layer(CheckLayer::new(&gate, "admin")?);
-    let app = Router::new().merge(read).merge(admin).route("/health", get(|| async { "ok" }));
+    let app = Router::new().merge(read).merge(admin).route("/readyz", get(readyz));
 
     let listener = TcpListener::bind(address).await?;
     println!("listening at http://{}", listener.local_addr()?);

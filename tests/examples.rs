@@ -87,7 +87,7 @@ async fn axum_gives_handlers_their_grant_and_routes_their_policies() {
         example.token(json!({ "scope": "openid", "realm_access": { "roles": ["admin"] } })),
     );
     for (method, path, token, status, body) in [
-        ("GET", "/health", None, 200, "ok"),
+        ("GET", "/readyz", None, 200, "ready\n"),
         ("GET", "/orders", Some(&reader), 200, "orders of alice\n"),
         ("DELETE", "/orders/7", Some(&admin), 200, "removed by orders-web\n"),
     ] {
