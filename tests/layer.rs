@@ -20,6 +20,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
+    Authorization, AuthorizationServer,
+};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -243,6 +247,47 @@ async fn refusals_are_replaceable_as_a_whole_or_in_part() {
             other => panic!("{denial:?}: {other}"),
         };
         assert_eq!(code, expected, "{denial:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_tonics_services_one_can_be_judged_and_another_open() {
+    use tonic::service::{LayerExt as _, Routes};
+    let world = World::new().await;
+    let check = world.layer().refusal(Grpc);
+    // Two services are wanted that somebody else has generated.
+    let (_, health) = tonic_health::server::health_reporter();
+    let guarded = check.named_layer(AuthorizationServer::new(Nobody));
+    let routes = Routes::new(guarded).add_service(health);
+    const GUARDED: &str = "/envoy.service.auth.v3.Authorization/Check";
+    let good = world.token(json!({}));
+    for (path, token, code) in [
+        (GUARDED, None, Some("16")),
+        (GUARDED, Some(&good), Some("12")), // it reached the service
+        ("/grpc.health.v1.Health/Check", None, None),
+        ("/orders.Orders/List", None, Some("12")),
+    ] {
+        let mut request = Request::post(path).header("content-type", "application/grpc");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let message = tonic::body::Body::new(Full::from(vec![0; 5])); // an empty one
+        let answer = routes.clone().oneshot(request.body(message).unwrap()).await.unwrap();
+        let told = answer.headers().get("grpc-status").map(|code| code.to_str().unwrap());
+        assert_eq!(told, code, "{path}: {:?}", answer.headers());
+    }
+}
+
+struct Nobody;
+
+#[tonic::async_trait]
+impl Authorization for Nobody {
+    async fn check(
+        &self,
+        request: tonic::Request<CheckRequest>,
+    ) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
+        assert!(request.extensions().get::<Grant>().is_some());
+        Err(tonic::Status::unimplemented("nobody"))
     }
 }
 
