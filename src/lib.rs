@@ -7,6 +7,9 @@
 //! # In your service
 //!
 //! ```toml
+//! [dependencies]
+//! axum = "0.8"
+//! tokio = { version = "1", features = ["full"] }
 //! vidimus = { version = "0.1", default-features = false, features = ["axum"] }
 //! ```
 //!
