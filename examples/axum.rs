@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use vidimus::builder::{Policy, Realm};
+use vidimus::check::ClaimsError;
 use vidimus::{CheckLayer, GateBuilder, Grant};
 
 /// What this service wants to know of its callers, beside what every [`Grant`] tells.
@@ -39,10 +40,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{issuer} does not answer yet");
     }
 
-    let read = Router::new().route("/orders", get(orders)).layer(CheckLayer::new(&gate, "read")?);
-    let admin =
-        Router::new().route("/orders/{id}", delete(remove)).layer(CheckLayer::new(&gate, "admin")?);
-    let app = Router::new().merge(read).merge(admin).route("/health", get(|| async { "ok" }));
+    let probed = gate.clone();
+    let readyz = move || async move {
+        if probed.is_ready() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "no keys yet\n")
+        }
+    };
+    // `route_layer`, not `layer`: that one would judge unknown paths too, by the last policy that was merged.
+    let read =
+        Router::new().route("/orders", get(orders)).route_layer(CheckLayer::new(&gate, "read")?);
+    let admin = Router::new()
+        .route("/orders/{id}", delete(remove))
+        .route_layer(CheckLayer::new(&gate, "admin")?);
+    let app = Router::new().merge(read).merge(admin).route("/readyz", get(readyz));
 
     let listener = TcpListener::bind(address).await?;
     println!("listening at http://{}", listener.local_addr()?);
@@ -50,8 +62,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn orders(grant: Grant) -> Result<String, StatusCode> {
-    let caller = grant.claims::<Caller>().map_err(|_| StatusCode::FORBIDDEN)?;
+async fn orders(grant: Grant) -> Result<String, ClaimsError> {
+    let caller = grant.claims::<Caller>()?;
     let name = caller.preferred_username.as_deref().or_else(|| grant.subject()).unwrap_or("nobody");
     Ok(format!("orders of {name}\n"))
 }

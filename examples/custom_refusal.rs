@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gate = GateBuilder::new().realm(realm).build()?;
     gate.ready().await;
     let layer = CheckLayer::new(&gate, "default")?.refusal(problem);
-    let app = Router::new().route("/orders", get(|| async { "orders\n" })).layer(layer);
+    let app = Router::new().route("/orders", get(|| async { "orders\n" })).route_layer(layer);
 
     let listener = TcpListener::bind(address).await?;
     println!("listening at http://{}", listener.local_addr()?);

@@ -153,6 +153,6 @@ fn listen(text: &str) -> Result<ListenAddr, &'static str> {
 }
 
 fn provider() -> impl TypedValueParser<Value = Provider> {
-    PossibleValuesParser::new(Provider::ALL.map(Provider::name))
+    PossibleValuesParser::new(Provider::ALL.iter().map(|provider| provider.name()))
         .try_map(|name| name.parse().map_err(|()| format!("{name} is none")))
 }

@@ -7,6 +7,9 @@
 //! # In your service
 //!
 //! ```toml
+//! [dependencies]
+//! axum = "0.8"
+//! tokio = { version = "1", features = ["full"] }
 //! vidimus = { version = "0.1", default-features = false, features = ["axum"] }
 //! ```
 //!
@@ -21,7 +24,7 @@
 //! let gate = GateBuilder::new().realm(shop).build()?;
 //!
 //! let hello = |grant: Grant| async move { format!("hello {:?}", grant.subject()) };
-//! let app: Router = Router::new().route("/", get(hello)).layer(CheckLayer::new(&gate, "default")?);
+//! let app: Router = Router::new().route("/", get(hello)).route_layer(CheckLayer::new(&gate, "default")?);
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # axum::serve(listener, app).await?;
 //! # Ok(())
@@ -57,17 +60,20 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | none | [`check`] alone: two pure functions, without a runtime, also for wasm |
+//! | none | [`check`] alone: three pure functions, without a runtime, also for wasm |
 //! | `gate` | [`gate`] and [`issuer`]: live state, caches, fetching (tokio, reqwest) |
-//! | `config` | [`config`] and [`builder`]: a gate from a file or from typed settings |
-//! | `tower` | [`CheckLayer`], with all of the above |
+//! | `config` | `gate`; [`config`] and [`builder`]: a gate from a file or from typed settings; [`edge`]: what is read in requests |
+//! | `tower` | `config`, and [`CheckLayer`] |
 //! | `axum` | `tower`, and [`Grant`] as an argument of handlers |
-//! | `metrics` | [`telemetry`]: a collector for the application's own Prometheus registry |
-//! | `testing` | [`testing`]: an issuer inside the process, for tests |
-//! | `server` (default) | [`server`], [`demo`], [`doctor`] and the `vidimus` command |
+//! | `metrics` | `config`, and [`telemetry`]: a collector for the application's own Prometheus registry |
+//! | `testing` | `gate`, and [`testing`]: an issuer inside the process, for tests |
+//! | `aws-lc` | signatures by AWS-LC instead of ring: faster, and ES512; needs a C compiler, on some systems cmake |
+//! | `server` (default) | all but `tower`, `axum` and `aws-lc`; [`server`], [`demo`], [`doctor`] and the `vidimus` command |
 //!
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto
 //! provider, no metrics registry, no logger (the command does, for itself: its logger, and its limit on open files).
+
+#![cfg_attr(docsrs, feature(doc_cfg))] // a nightly compiler's, which docs.rs has
 
 #[cfg(feature = "config")]
 pub mod builder;

@@ -434,6 +434,7 @@ fn the_reference_configuration_is_good_and_names_every_key() {
         "roles",
         "introspect_realm",
         "forward_jwt",
+        "keep_jwt",
         "client_id",
         "client_secret",
         "client_secret_file",

@@ -267,6 +267,29 @@ async fn a_lightweight_token_carries_little_and_introspection_tells_the_rest() {
 }
 
 #[tokio::test]
+async fn tokens_of_every_form_are_good_ones_with_changes() {
+    let world = World::new().await;
+    let change = json!({ "sub": "me", "email": null });
+    let tokens = [Issuer::token, Issuer::opaque_token, Issuer::lightweight_token];
+    for token in tokens.map(|form| form(&world.issuer, change.clone()).unwrap()) {
+        let told = world.introspect(&token).await;
+        assert_eq!((&told["active"], &told["sub"]), (&json!(true), &json!("me")));
+        assert_eq!((told.get("email"), &told["azp"]), (None, &json!("orders-web")));
+    }
+    world.issuer.set_introspection_client("another", "demo-secret");
+    assert_eq!(world.issuer.claims()["aud"], json!(["orders-api", "another", "account"]));
+}
+
+#[tokio::test]
+async fn it_tells_its_jwks_without_being_asked_over_http() {
+    let world = World::new().await;
+    let keys = KeySet::parse(world.issuer.jwks().to_string().as_bytes()).unwrap();
+    assert_eq!(keys.with_kid(world.key.kid()).count(), 1);
+    world.issuer.set_keys(Vec::new());
+    assert_eq!(world.issuer.jwks(), json!({ "keys": [] }));
+}
+
+#[tokio::test]
 async fn a_token_of_somebody_else_is_inactive() {
     let world = World::new().await;
     let claims = world.claims(json!("vidimus"));
@@ -514,7 +537,7 @@ async fn it_listens_where_no_other_machine_reaches_it() {
 async fn the_demo_takes_certificates_as_every_provider_forwards_them_and_listens_at_a_socket() {
     let folder = tempfile::tempdir().unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
-    for provider in Provider::ALL {
+    for provider in Provider::ALL.iter().copied() {
         let socket = folder.path().join(provider.name());
         let addresses =
             Addresses { listen: ListenAddr::Unix(socket.clone()), admin: any, issuer: any };

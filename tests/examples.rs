@@ -87,7 +87,7 @@ async fn axum_gives_handlers_their_grant_and_routes_their_policies() {
         example.token(json!({ "scope": "openid", "realm_access": { "roles": ["admin"] } })),
     );
     for (method, path, token, status, body) in [
-        ("GET", "/health", None, 200, "ok"),
+        ("GET", "/readyz", None, 200, "ready\n"),
         ("GET", "/orders", Some(&reader), 200, "orders of alice\n"),
         ("DELETE", "/orders/7", Some(&admin), 200, "removed by orders-web\n"),
     ] {
@@ -102,6 +102,17 @@ async fn axum_gives_handlers_their_grant_and_routes_their_policies() {
         let (answer, text) = example.ask(method, path, token.map(|token| &**token)).await;
         assert_eq!(answer.status(), status, "{method} {path}: {text}");
         assert!(answer.headers().contains_key("www-authenticate"));
+    }
+    // What is no route falls under no policy, whoever asks; a wrong method on a route does.
+    for (method, path, token, status) in [
+        ("GET", "/nothing", None, 404),
+        ("GET", "/nothing", Some(&reader), 404),
+        ("GET", "/orders/7/lines", None, 404),
+        ("POST", "/orders", None, 401),
+        ("POST", "/orders", Some(&reader), 405),
+    ] {
+        let (answer, _) = example.ask(method, path, token.map(|token| &**token)).await;
+        assert_eq!(answer.status(), status, "{method} {path}");
     }
 }
 

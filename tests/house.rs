@@ -9,8 +9,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vidimus::check::Denial;
-use vidimus::config::Config;
+use vidimus::check::{ClaimPath, Denial, IdentityHeaders};
+use vidimus::config::{Config, Provider};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -185,11 +185,12 @@ fn the_page_of_defaults_tells_the_defaults() {
             of.map(|(_, key, value)| format!("{key} = {value}\n")).collect::<String>()
         };
         let text = format!(
-            "[server]\n{}[token]\n{}[cache]\n{}[[realm]]\nissuer = \"https://id.example.com/realms/shop\"\n\
+            "[server]\n{}[token]\n{}[client_certificate]\nprovider = \"nginx\"\n{}[cache]\n{}[[realm]]\nissuer = \"https://id.example.com/realms/shop\"\n\
              audience = [\"a\"]\n{}[realm.jwks]\n{}[realm.introspection]\nclient_id = \"me\"\n\
              client_secret = \"x\"\n{}[policy.default]\n{}",
             lines("server"),
             lines("token"),
+            lines("client_certificate"),
             lines("cache"),
             lines("realm"),
             lines("realm.jwks"),
@@ -210,8 +211,79 @@ fn the_page_of_defaults_tells_the_defaults() {
     for (key, value, reason) in rows {
         let (section, key) = key.rsplit_once('.').unwrap();
         assert_eq!(document(&[(section, key, value)]), plain, "{section}.{key} is not {value}");
-        assert!(reason.len() > 10, "{key} has no reason");
+        assert!(reason.len() > 6, "{key} has no reason");
     }
+    for provider in Provider::ALL {
+        let header = format!(" | {} |", provider.default_header());
+        let row = |line: &str| line.contains(provider.name()) && line.ends_with(&header);
+        assert!(page.lines().any(row), "no row for {provider}");
+    }
+    for (header, claim) in IdentityHeaders::default().iter() {
+        let row = |line: &str| {
+            let mut cells = line.trim_matches(['|', ' ']).split(" | ");
+            cells.next().is_some_and(|name| header.as_str().eq_ignore_ascii_case(name))
+                && cells.next().is_some_and(|path| ClaimPath::new(path) == *claim)
+        };
+        assert!(page.lines().any(row), "no row for {header}");
+    }
+}
+
+/// What a file can say of a gate, a builder can.
+#[test]
+fn every_key_has_a_typed_setting() {
+    let builder: String = files("builder").iter().map(|path| read(path)).collect();
+    let reference = read(&root().join("deploy/vidimus.toml"));
+    let keys = reference.lines().filter_map(|line| {
+        let (key, _) = line.trim_start_matches(['#', ' ']).split_once(" = ")?;
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(key)
+    });
+    let of_the_process = ["listen", "admin", "socket_mode", "drain_timeout"];
+    let of_an_example = ["user"]; // a name under [policy.NAME.metadata]
+    let keys: Vec<_> = keys.filter(|key| !of_the_process.contains(key)).collect();
+    assert!(keys.len() > 40, "{keys:?}");
+    for key in keys.into_iter().filter(|key| !of_an_example.contains(key)) {
+        assert!(builder.contains(&format!("(\"{key}\"")), "no method of the builder says {key}");
+    }
+}
+
+/// What a guide says to depend on is what it is compiled with here.
+#[test]
+fn the_guides_name_the_versions_that_they_are_tested_with() {
+    let manifest: toml::Table = read(&root().join("Cargo.toml")).parse().unwrap();
+    let version = |table: &toml::Table, name: &str| {
+        let value = table.get(name)?;
+        let value = value.get("version").unwrap_or(value);
+        value.as_str().map(str::to_owned)
+    };
+    let tested = |name: &str| {
+        let tables = ["dev-dependencies", "dependencies", "package"];
+        let mut tables = tables.iter().filter_map(|it| manifest.get(*it)?.as_table());
+        tables.find_map(|table| version(table, name))
+    };
+    let mut count = 0;
+    for name in ["axum_service", "tonic_service", "elsewhere", "testing_your_service"] {
+        let page = read(&root().join("src/guide").join(name).with_extension("md"));
+        for block in page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let block: toml::Table = block.parse().unwrap();
+            let inner = block.values().filter_map(toml::Value::as_table);
+            let vidimus = |table: &toml::Table| table.contains_key("vidimus");
+            for table in inner.chain([&block]).filter(|table| vidimus(table)) {
+                for name in table.keys() {
+                    let said = version(table, name).unwrap();
+                    let expected = match &**name {
+                        "vidimus" => tested("version").unwrap(),
+                        name => tested(name).unwrap_or_else(|| panic!("{name} is not tested")),
+                    };
+                    assert!(
+                        format!("{expected}.").starts_with(&format!("{said}.")),
+                        "{name} {said}"
+                    );
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 8, "{count}");
 }
 
 #[test]

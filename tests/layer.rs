@@ -20,6 +20,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
+    Authorization, AuthorizationServer,
+};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -28,7 +32,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use vidimus::builder::{Policy, Realm};
-use vidimus::check::{Refusal, Thumbprint};
+use vidimus::check::{ClaimsError, Refusal, Thumbprint};
 use vidimus::edge::certificate::Provider;
 use vidimus::edge::client::{CertificateFrom, TlsClientCertificate};
 use vidimus::edge::forwarded::Peer;
@@ -186,8 +190,9 @@ async fn what_is_refused_is_answered_as_the_sidecar_does_and_goes_no_further() {
 #[tokio::test]
 async fn the_policy_is_named_once_or_chosen_for_each_request() {
     let world = World::new().await;
-    let error = CheckLayer::new(&world.gate, "admni").unwrap_err().to_string();
-    assert_eq!(error, "there is no policy \"admni\"; there are: admin, default");
+    let error = CheckLayer::new(&world.gate, "admni").unwrap_err();
+    assert_eq!(error.to_string(), "there is no policy \"admni\"; there are: admin, default");
+    assert_eq!(format!("{error:?}"), error.to_string(), "as a main that returns it prints it");
 
     let layer = CheckLayer::choosing(&world.gate, |parts| match parts.method {
         http::Method::GET => "default",
@@ -225,8 +230,12 @@ async fn refusals_are_replaceable_as_a_whole_or_in_part() {
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "application/grpc");
         assert_eq!(answer.headers()["grpc-status"], code, "{token}");
+        let challenge = answer.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+        let message = answer.headers()["grpc-message"].to_str().unwrap();
+        assert!(challenge.contains(message) && message.contains("token"), "{challenge}: {message}");
+        assert_eq!(text(answer).await, "");
     }
-    for denial in Denial::ALL {
+    for denial in Denial::ALL.iter().copied() {
         let refusal = Refusal { denial, policy: None, realm: None };
         let answer: Answer = Grpc.refuse(&refusal);
         let code = answer.headers()["grpc-status"].to_str().unwrap();
@@ -238,6 +247,47 @@ async fn refusals_are_replaceable_as_a_whole_or_in_part() {
             other => panic!("{denial:?}: {other}"),
         };
         assert_eq!(code, expected, "{denial:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_tonics_services_one_can_be_judged_and_another_open() {
+    use tonic::service::{LayerExt as _, Routes};
+    let world = World::new().await;
+    let check = world.layer().refusal(Grpc);
+    // Two services are wanted that somebody else has generated.
+    let (_, health) = tonic_health::server::health_reporter();
+    let guarded = check.named_layer(AuthorizationServer::new(Nobody));
+    let routes = Routes::new(guarded).add_service(health);
+    const GUARDED: &str = "/envoy.service.auth.v3.Authorization/Check";
+    let good = world.token(json!({}));
+    for (path, token, code) in [
+        (GUARDED, None, Some("16")),
+        (GUARDED, Some(&good), Some("12")), // it reached the service
+        ("/grpc.health.v1.Health/Check", None, None),
+        ("/orders.Orders/List", None, Some("12")),
+    ] {
+        let mut request = Request::post(path).header("content-type", "application/grpc");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let message = tonic::body::Body::new(Full::from(vec![0; 5])); // an empty one
+        let answer = routes.clone().oneshot(request.body(message).unwrap()).await.unwrap();
+        let told = answer.headers().get("grpc-status").map(|code| code.to_str().unwrap());
+        assert_eq!(told, code, "{path}: {:?}", answer.headers());
+    }
+}
+
+struct Nobody;
+
+#[tonic::async_trait]
+impl Authorization for Nobody {
+    async fn check(
+        &self,
+        request: tonic::Request<CheckRequest>,
+    ) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
+        assert!(request.extensions().get::<Grant>().is_some());
+        Err(tonic::Status::unimplemented("nobody"))
     }
 }
 
@@ -557,6 +607,71 @@ async fn axums_handlers_take_the_grant_and_say_so_in_the_log_where_the_layer_is_
         lines.lines().filter(|line| line.contains("ERROR") && line.contains("no CheckLayer"));
     assert_eq!(told.count(), 1, "{lines}");
     assert!(!lines.contains(&token), "a token stands in the log");
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_count_is_told_once_with_what_to_do() {
+    let proxied = World::with(|builder| builder.client_certificate(Provider::Thumbprint)).await;
+    let plain = World::new().await;
+    let hash = Thumbprint::of(b"mine");
+    let (header, extension) = (true, true);
+    let far = Some(Peer::Ip([192, 0, 2, 1].into()));
+    for (world, peer, in_header, in_extension, remedy) in [
+        (&proxied, None, header, !extension, "CheckLayer::peer"),
+        (&proxied, far, header, !extension, "192.0.2.1, is not in trusted_proxies"),
+        (&proxied, far, !header, extension, "CheckLayer::certificate_from"),
+        (&proxied, far, !header, !extension, "the header x-client-cert-sha256 is missing"),
+        (&plain, far, header, !extension, "edge::client::TlsClientCertificate"),
+    ] {
+        let layer = world.layer();
+        let token = world.token(json!({ "cnf": { "x5t#S256": hash.to_string() } }));
+        let (log, _guard) = log();
+        for _ in 0..2 {
+            let mut request = ask(&token);
+            if in_header {
+                let value = hash.to_string().parse().unwrap();
+                request.headers_mut().insert("x-client-cert-sha256", value);
+            }
+            request.extensions_mut().extend(peer.map(one).unwrap_or_default());
+            if in_extension {
+                request.extensions_mut().insert(TlsClientCertificate::from_der(b"mine"));
+            }
+            assert!(denial(&layer, request).await.is_some());
+            assert!(denial(&layer, ask("not.a.token")).await.is_some(), "which warns of nothing");
+        }
+        let lines = log();
+        let told: Vec<_> = lines.lines().filter(|line| line.contains("WARN")).collect();
+        assert_eq!(told.len(), 1, "{lines}");
+        assert!(told[0].contains(remedy) && told[0].contains("policy=\"default\""), "{told:?}");
+        assert!(!lines.contains(&token) && !lines.contains(&hash.to_string()), "{lines}");
+        assert!(lines.contains("policy=\"default\" reason=\"token_malformed\""), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_another_type_is_forbidden_in_axums_handlers_and_not_repeated() {
+    #[derive(serde::Deserialize)]
+    struct Caller {
+        department: u32,
+    }
+    async fn handler(grant: Grant) -> Result<String, ClaimsError> {
+        Ok(grant.claims::<Caller>()?.department.to_string())
+    }
+    let world = World::new().await;
+    let app = axum::Router::new().route("/", get(handler)).route_layer(world.layer());
+    for (department, status, said) in [
+        (json!(7), 200, "7"),
+        (json!("secret-lab"), 403, "\"error\":\"access_denied\""),
+        (json!(null), 403, "the token lacks a claim that is needed here"),
+    ] {
+        let token = world.token(json!({ "department": department }));
+        let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+        let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{department}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(said) && !body.contains("secret-lab"), "{body}");
+    }
 }
 
 /// What is logged on this thread.

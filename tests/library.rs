@@ -21,12 +21,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
-use vidimus::builder::{Introspection, Policy, Realm, reqwest};
-use vidimus::check::{
-    Algorithm, BindingRule, CertificateError, ClientCertificate, Limits, RawToken, Thumbprint,
-    UnixTime,
+use vidimus::builder::{
+    Algorithm, BindingRule, ForwardedCertificate, Introspection, Policy, Provider, Realm, UseFor,
+    reqwest,
 };
-use vidimus::edge::certificate::Provider;
+use vidimus::check::{CertificateError, ClientCertificate, Limits, RawToken, Thumbprint, UnixTime};
 use vidimus::gate::{ManualClock, NoReply, Refresh, Source};
 use vidimus::telemetry::GateMetrics;
 use vidimus::testing::{Fault, INTROSPECTOR, Issuer};
@@ -66,6 +65,7 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     issuer.set_fault(Some(Fault::ServerError));
     let gate = GateBuilder::new().realm(realm(&issuer)).build().unwrap();
     assert!(timeout(SECOND / 5, gate.ready()).await.is_err(), "there are no keys yet");
+    assert!(!gate.is_ready());
     let token = issuer.token(json!({ "azp": null, "client_id": "cli" })).unwrap();
 
     let other = Issuer::local().await.unwrap();
@@ -78,6 +78,7 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     timeout(5 * SECOND, gate.ready()).await.expect("tried again after 1 s");
     timeout(5 * SECOND, both.ready()).await.expect("both have keys");
     gate.ready().await; // and stays so
+    assert!(gate.is_ready());
     let grant = judge(&gate, &token).await.unwrap();
     assert_eq!(grant.issuer(), issuer.issuer());
     assert_eq!(grant.subject(), Some("f1d0ca5e-0000-4000-8000-a11ce0000001"));
@@ -86,6 +87,17 @@ async fn a_gate_of_typed_settings_judges_once_it_is_ready() {
     assert_eq!(grant.realm_roles().count(), 3);
     assert_eq!(grant.client_roles("orders-api").collect::<Vec<_>>(), ["viewer"]);
     assert_eq!(grant.client_roles("other").count(), 0);
+    for (role, held) in [
+        ("realm:offline_access", true),
+        ("realm:viewer", false),
+        ("orders-api:viewer", true),
+        ("viewer", true), // of the first audience
+        ("offline_access", false),
+        ("other:viewer", false),
+        ("", false),
+    ] {
+        assert_eq!(grant.has_role(role), held, "{role:?}");
+    }
     assert_eq!(grant.certificate(), None);
     assert!(grant.expires() > gate.live().now());
 }
@@ -155,6 +167,11 @@ async fn a_file_serves_the_sidecar_and_the_library_alike() {
     }
     let error = Gate::from_toml("[[realm]]\nissuer = 7\n[serve]\n").unwrap_err().to_string();
     assert!(error.contains("configuration:2:") && error.contains("configuration:3:"), "{error}");
+    // As a main that returns it prints it.
+    let printed: Box<dyn std::error::Error> = Gate::from_toml("[[realm]]").unwrap_err().into();
+    assert_eq!(format!("{printed:?}"), printed.to_string());
+    let printed = Config::parse("[[realm]]", "file").unwrap_err();
+    assert_eq!(format!("{printed:?}"), printed.to_string());
     let error = Gate::from_file(folder.path().join("none.toml")).unwrap_err().to_string();
     assert!(error.contains("none.toml") && error.contains("cannot be read"), "{error}");
 }
@@ -178,6 +195,10 @@ fn every_fault_of_typed_settings_is_told_in_one_error() {
     for part in [
         "realm[0].issuer",
         "realm[0].audience",
+        "(Realm::audience)",
+        "(Realm::leeway)",
+        "(Policy::roles)",
+        "(GateBuilder::cache_bytes)",
         "realm[0].leeway",
         "realm[1].issuer: found http://id.example.com/realms/a: plain http",
         "realm[1].ca_file",
@@ -196,6 +217,16 @@ fn every_fault_of_typed_settings_is_told_in_one_error() {
         assert!(faults.iter().any(|fault| fault.contains(part)), "{part}: {faults:#?}");
     }
     assert!(faults.iter().all(|fault| fault.starts_with("GateBuilder: ")), "{faults:#?}");
+    let methods = faults.iter().filter_map(|fault| fault.strip_suffix(')')?.rsplit_once("::"));
+    let methods: Vec<_> = methods.map(|(_, method)| format!("pub fn {method}(")).collect();
+    assert!(methods.len() > 8, "{faults:#?}");
+    let code = ["mod", "realm", "policy"].map(|file| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/builder");
+        std::fs::read_to_string(folder.join(file).with_extension("rs")).unwrap()
+    });
+    for method in methods {
+        assert!(code.iter().any(|code| code.contains(&method)), "there is no {method}..)");
+    }
     assert!(
         matches!(builder.build(), Err(BuildError::Settings(_))),
         "before any runtime is missed"
@@ -208,6 +239,13 @@ fn every_typed_setting_is_the_files_setting() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "hunter2").unwrap();
+    let (ca, key) = (folder.path().join("ca.pem"), folder.path().join("key.pem"));
+    let signer = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = authority.self_signed(&signer).unwrap();
+    std::fs::write(&ca, authority.pem()).unwrap();
+    std::fs::write(&key, signer.serialize_pem()).unwrap();
     let text = format!(
         r#"
         [server]
@@ -216,8 +254,13 @@ fn every_typed_setting_is_the_files_setting() {
         sources = ["authorization", "cookie:at"]
         max_size = "8KiB"
         [client_certificate]
-        provider = "nginx"
+        provider = "envoy"
         header = "x-cert"
+        append_forward = true
+        ca_file = {ca:?}
+        check_validity = true
+        require_key_usage = ["digitalSignature"]
+        require_extended_key_usage = ["clientAuth", "1.2.3"]
         [cache]
         max_bytes = "2MiB"
         [[realm]]
@@ -247,6 +290,12 @@ fn every_typed_setting_is_the_files_setting() {
         [[realm]]
         issuer = "https://id.example.com/realms/two"
         insecure_any_audience = true
+        [realm.introspection]
+        client_id = "me"
+        auth = "private_key_jwt"
+        client_key_file = {key:?}
+        client_key_algorithm = "ES256"
+        client_key_id = "k2"
         [policy.p]
         realms = ["one"]
         audience = ["b"]
@@ -255,8 +304,11 @@ fn every_typed_setting_is_the_files_setting() {
         binding = "mtls"
         introspect_realm = "one"
         forward_jwt = "X-Token"
+        keep_jwt = true
         [policy.p.headers]
         X-User = "sub"
+        [policy.p.metadata]
+        user = "sub"
         "#
     );
     let one = Realm::new("http://id.example.com/realms/shop")
@@ -274,7 +326,7 @@ fn every_typed_setting_is_the_files_setting() {
             Introspection::new("me")
                 .client_secret_post()
                 .client_secret_file(&secret)
-                .use_for(vidimus::check::UseFor { opaque: false, lightweight: false, all: true })
+                .use_for(UseFor { opaque: false, lightweight: false, all: true })
                 .cache_ttl(7 * SECOND)
                 .inactive_ttl(3 * SECOND)
                 .timeout(SECOND)
@@ -286,11 +338,24 @@ fn every_typed_setting_is_the_files_setting() {
         .trusted_proxies(["10.0.0.0/8", "unix"])
         .token_sources(["authorization", "cookie:at"])
         .max_token_size(8 * 1024)
-        .client_certificate(Provider::Nginx)
-        .client_certificate_header("x-cert")
+        .client_certificate(
+            ForwardedCertificate::new(Provider::Envoy)
+                .header("x-cert")
+                .append_forward()
+                .ca_file(&ca)
+                .check_validity()
+                .require_key_usage(["digitalSignature"])
+                .require_extended_key_usage(["clientAuth", "1.2.3"]),
+        )
         .cache_bytes(2 << 20)
         .realm(one)
-        .realm(Realm::new("https://id.example.com/realms/two").insecure_any_audience())
+        .realm(
+            Realm::new("https://id.example.com/realms/two").insecure_any_audience().introspection(
+                Introspection::new("me")
+                    .private_key_jwt(&key, Algorithm::ES256)
+                    .client_key_id("k2"),
+            ),
+        )
         .policy(
             Policy::new("p")
                 .realms(["one"])
@@ -300,11 +365,40 @@ fn every_typed_setting_is_the_files_setting() {
                 .binding(BindingRule::Mtls)
                 .introspect_realm("one")
                 .forward_jwt("X-Token")
+                .keep_jwt()
+                .metadata("user", "sub")
                 .header("X-User", "sub"),
         );
     let typed = builder.config().unwrap();
     let file = Config::parse(&text, "file").unwrap();
     assert_eq!(format!("{typed:#?}"), format!("{file:#?}"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_the_document_cannot_hold_is_refused_and_never_another_one() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(b"/run/\xff/secret"));
+    let realm = |issuer: &str| Realm::new(issuer).audience(["x"]);
+    let builder = GateBuilder::new()
+        .realm(realm("https://id.example.com/realms/a"))
+        .realm(
+            realm("https://id.example.com/realms/b")
+                .ca_file(path)
+                .introspection(Introspection::new("me").client_secret_file(path)),
+        )
+        .client_certificate(ForwardedCertificate::new(Provider::Nginx).ca_file(path));
+    let mut faults = faults(&builder);
+    faults.sort();
+    let allowed = "found a path that is not UTF-8; allowed: one that is UTF-8";
+    assert_eq!(
+        faults,
+        [
+            format!("GateBuilder: client_certificate.ca_file: {allowed}"),
+            format!("GateBuilder: realm[1].ca_file: {allowed}"),
+            format!("GateBuilder: realm[1].introspection.client_secret_file: {allowed}"),
+        ]
+    );
 }
 
 #[test]
@@ -457,7 +551,7 @@ async fn the_last_clone_takes_the_tasks_with_it() {
 
     // A question is under way when the last clone goes, and nobody waits for it any more.
     issuer.set_introspection_fault(Some(Fault::Hang));
-    let opaque = issuer.opaque_token(issuer.claims()).unwrap();
+    let opaque = issuer.opaque_token(json!({})).unwrap();
     assert!(timeout(SECOND / 5, judge(&gate, &opaque)).await.is_err());
     drop(gate);
     sleep(SECOND / 20).await;
@@ -475,6 +569,40 @@ async fn the_last_clone_takes_the_tasks_with_it() {
 
 fn alive() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test]
+async fn the_full_jwt_is_there_for_calling_on_where_the_policy_keeps_it() {
+    let issuer = Issuer::local().await.unwrap();
+    issuer.set_jwt_claim(true);
+    let introspection = Introspection::new(INTROSPECTOR.0).client_secret(INTROSPECTOR.1);
+    let gate = GateBuilder::new()
+        .realm(realm(&issuer).introspection(introspection.prefer_jwt()))
+        .policy(Policy::new("keeps").keep_jwt())
+        .policy(Policy::new("default"))
+        .build()
+        .unwrap();
+    gate.ready().await;
+    let ask = async |policy: &str, token: &str| match gate
+        .check(&Facts::new(policy, Ok(RawToken::new(token))))
+        .await
+    {
+        Decision::Allow(grant) => grant.jwt().map(|jwt| jwt.expose().to_owned()),
+        Decision::Deny(refusal) => panic!("{refusal:?}"),
+    };
+    let full = issuer.token(json!({})).unwrap();
+    assert_eq!(ask("keeps", &full).await, Some(full.clone()));
+    assert_eq!(ask("default", &full).await, None, "nobody asked for it");
+    for token in [issuer.opaque_token(json!({})), issuer.lightweight_token(json!({}))] {
+        let told = ask("keeps", &token.unwrap()).await.expect("the realm gave it");
+        assert_eq!(told.split('.').count(), 3);
+        assert_eq!(judge(&gate, &told).await.unwrap().subject().map(str::len), Some(36));
+    }
+    let Decision::Allow(grant) = gate.check(&Facts::new("keeps", Ok(RawToken::new(&full)))).await
+    else {
+        panic!("it is good")
+    };
+    assert!(grant.identity().all(|(_, value)| value != *full), "it stands in no header");
 }
 
 #[tokio::test]
@@ -544,6 +672,41 @@ async fn the_application_keeps_its_own_providers_and_registries() {
     assert_eq!(text(), "", "the registry does not keep the gate alive");
 }
 
+#[tokio::test]
+async fn several_gates_fit_one_registry_under_names_of_their_own() {
+    let issuer = Issuer::local().await.unwrap();
+    let introspection = Introspection::new(INTROSPECTOR.0).client_secret(INTROSPECTOR.1);
+    let asking = realm(&issuer).introspection(introspection);
+    let (one, other) = (gate(&issuer).await, GateBuilder::new().realm(asking).build().unwrap());
+    other.ready().await;
+    let registry = Registry::new();
+    let metrics = GateMetrics::named(&one, "orders").unwrap();
+    registry.register(Box::new(metrics.clone())).unwrap();
+    registry.register(Box::new(GateMetrics::named(&other, "billing").unwrap())).unwrap();
+    for (gate, why) in [(&one, "that name is taken"), (&other, "and so is it for another gate")] {
+        let twice = GateMetrics::named(gate, "orders").unwrap();
+        assert!(registry.register(Box::new(twice)).is_err(), "{why}");
+    }
+    let decision = one.check(&Facts::new("default", Err(Denial::NoCredential))).await;
+    metrics.observer("http")(&decision, Duration::from_micros(3));
+    let told = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        "vidimus_decisions_total{edge=\"http\",gate=\"orders\",outcome=\"deny\",policy=\"default\",realm=\"\",reason=\"no_credential\"} 1",
+        "vidimus_jwks_keys{gate=\"orders\",realm=\"test\"} 2",
+        "vidimus_jwks_keys{gate=\"billing\",realm=\"test\"} 2",
+        "vidimus_introspection_seconds_count{gate=\"billing\",realm=\"test\"} 0",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    let types = || told.lines().filter(|line| line.starts_with("# TYPE"));
+    let once: std::collections::BTreeSet<_> = types().collect();
+    assert!(once.len() > 10, "{told}");
+    assert_eq!(types().count(), once.len(), "a series is described twice");
+    for line in told.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.contains("gate=\"orders\"") || line.contains("gate=\"billing\""), "{line}");
+    }
+}
+
 #[test]
 fn a_runtime_that_ends_in_the_middle_of_a_request_leaves_a_gate_that_others_can_ask() {
     let home = Runtime::new().unwrap();
@@ -556,7 +719,7 @@ fn a_runtime_that_ends_in_the_middle_of_a_request_leaves_a_gate_that_others_can_
         (issuer, gate)
     });
     let good = issuer.token(json!({})).unwrap();
-    let opaque = issuer.opaque_token(issuer.claims()).unwrap();
+    let opaque = issuer.opaque_token(json!({ "aud": "orders-api" })).unwrap();
 
     // Another runtime asks, and ends while its question is under way.
     issuer.set_introspection_fault(Some(Fault::Hang));
@@ -567,10 +730,7 @@ fn a_runtime_that_ends_in_the_middle_of_a_request_leaves_a_gate_that_others_can_
     });
     drop(guest); // waits for its end; who joined the question before that would be told 503
     issuer.set_introspection_fault(None);
-    let claims = json!({ "aud": ["orders-api", INTROSPECTOR.0] });
-    let mut full = issuer.claims();
-    full["aud"] = claims["aud"].clone();
-    let known = issuer.opaque_token(full).unwrap();
+    let known = issuer.opaque_token(json!({})).unwrap();
     home.block_on(async {
         assert_eq!(judge(&gate, &opaque).await.unwrap_err(), Denial::Inactive, "asked anew");
         assert!(judge(&gate, &known).await.is_ok());

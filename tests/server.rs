@@ -414,7 +414,7 @@ async fn a_certificate_that_does_not_count_is_logged_once_a_minute_with_the_reas
             thumbprint,
             everybody.clone(),
             &alias,
-            "more than one client certificate",
+            "not clear which certificate",
             "the header x_client_cert_sha256 came, which many servers take for x-client-cert-sha256",
         ),
         (envoy, everybody, &hash, "not accepted here", "the proxy forwards its hash alone"),

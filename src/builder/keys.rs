@@ -1,6 +1,8 @@
 //! The document that a builder writes, key by key.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use toml::{Table, Value};
@@ -11,8 +13,11 @@ pub(super) struct Keys {
     values: Table,
     sections: Vec<(String, Keys)>,
     lists: Vec<(&'static str, Keys)>,
-    twice: Vec<String>,
+    faults: Vec<Fault>,
 }
+
+/// What a document cannot say: where, what was found, what is allowed.
+pub(super) type Fault = (String, &'static str, &'static str);
 
 impl Keys {
     pub(super) fn text(&mut self, key: &str, text: impl Into<String>) {
@@ -41,10 +46,22 @@ impl Keys {
         self.text(key, format!("{bytes}B"));
     }
 
+    /// A path, as it is or not at all: another spelling would be another file.
+    pub(super) fn path(&mut self, key: &str, path: &Path) {
+        match path.to_str() {
+            Some(path) => self.text(key, path),
+            None => {
+                let allowed = "one that is UTF-8";
+                self.faults.push((key.to_owned(), "a path that is not UTF-8", allowed));
+                self.text(key, ""); // so that the key is not missing besides
+            }
+        }
+    }
+
     /// A text under a name that may stand once only.
     pub(super) fn named(&mut self, name: &str, text: &str) {
         if self.values.contains_key(name) {
-            self.twice.push(name.to_owned());
+            self.twice(name);
         }
         self.text(name, text);
     }
@@ -62,7 +79,7 @@ impl Keys {
     /// A section under a name that may stand once only.
     pub(super) fn add(&mut self, name: &str, section: Self) {
         if self.sections.iter().any(|(known, _)| known == name) {
-            self.twice.push(name.to_owned());
+            self.twice(name);
             return;
         }
         self.sections.push((name.to_owned(), section));
@@ -77,13 +94,27 @@ impl Keys {
         self.values.is_empty() && self.sections.is_empty() && self.lists.is_empty()
     }
 
-    /// The paths of names that stand twice.
-    pub(super) fn twice(&self) -> impl Iterator<Item = String> {
-        let mut found = self.twice.clone();
+    /// Everything that the document cannot say.
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        let mut found = self.faults.clone();
+        let mut of = |place: &str, section: &Self| {
+            let inner = section.faults().into_iter();
+            found.extend(inner.map(|(path, was, may)| (format!("{place}.{path}"), was, may)));
+        };
         for (name, section) in &self.sections {
-            found.extend(section.twice().map(|path| format!("{name}.{path}")));
+            of(name, section);
         }
-        found.into_iter()
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (name, section) in &self.lists {
+            let place = places.entry(name).or_default();
+            of(&format!("{name}[{place}]"), section);
+            *place += 1;
+        }
+        found
+    }
+
+    fn twice(&mut self, name: &str) {
+        self.faults.push((name.to_owned(), "it twice", "each name once"));
     }
 
     fn table(&self) -> Table {

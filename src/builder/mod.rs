@@ -1,8 +1,9 @@
 //! A gate for one's own process: from the sidecar's file, or from typed settings.
 //!
 //! The builder is a typed hand on the keys of the file: what it holds is read by the file's own reader.
-//! So both have the same defaults, limits and complaints, and cannot drift apart. README.md of the
-//! project explains every key, [`guide::defaults`](crate::guide::defaults) every default.
+//! So both have the same defaults, limits and complaints, and cannot drift apart. The page
+//! [`guide::configuration`](crate::guide::configuration) explains every key,
+//! [`guide::defaults`](crate::guide::defaults) every default.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,7 +23,9 @@
 //! # }
 //! ```
 
+mod certificate;
 mod keys;
+mod methods;
 mod policy;
 mod realm;
 
@@ -32,16 +35,22 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+pub use certificate::ForwardedCertificate;
 pub use policy::Policy;
 pub use realm::{Introspection, Realm};
 /// The HTTP client that [`GateBuilder::http_client`] takes.
 pub use reqwest;
 
-use crate::config::{Config, ConfigError, ConfigErrors};
-use crate::edge::certificate::Provider;
+// What methods here take.
+pub use crate::check::{Algorithm, BindingRule, UseFor};
+pub use crate::config::Config;
+pub use crate::edge::certificate::Provider;
+
+use crate::config::{ConfigError, ConfigErrors};
 use crate::gate::{Clock, Gate, Live, Source, SystemClock};
 use crate::issuer::{Issuers, Plan};
 use keys::Keys;
+use methods::method;
 
 /// Builds a [`Gate`].
 #[must_use = "nothing is started before build()"]
@@ -56,7 +65,7 @@ pub struct GateBuilder {
 type NewSource = dyn FnOnce(&Arc<Live>) -> Arc<dyn Source> + Send;
 
 impl Gate {
-    /// A gate by the sidecar's own file. `[server]` is read and checked as well, so that one file serves
+    /// A gate by the sidecar's own file, read once: for other settings build another gate. `[server]` is read and checked as well, so that one file serves
     /// both; but for `trusted_proxies` nothing of it is used: addresses and draining are the
     /// application's affair.
     ///
@@ -116,33 +125,31 @@ impl GateBuilder {
         self
     }
 
-    /// `[token] max_size`: the longest token that is looked at, in bytes. Default 16 KiB.
+    /// `[token] max_size`: the longest token that is looked at, in bytes, 1 KiB to 256 KiB. Default 16 KiB.
     pub fn max_token_size(mut self, bytes: u64) -> Self {
         self.keys.section("token").size("max_size", bytes);
         self
     }
 
     /// `[server] trusted_proxies`: who may forward a client's certificate, such as `10.0.0.0/8`, `::1`
-    /// or `unix`. Default: this machine.
+    /// or `unix`. Default: this machine. In [`CheckLayer`](crate::edge::layer::CheckLayer) it counts only
+    /// with [`peer`](crate::edge::layer::CheckLayer::peer).
     pub fn trusted_proxies(mut self, peers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.keys.section("server").list("trusted_proxies", peers);
         self
     }
 
     /// `[client_certificate]`: in which header a trusted proxy forwards the client's certificate, in
-    /// that proxy's spelling. Default: in none.
-    pub fn client_certificate(mut self, provider: Provider) -> Self {
-        self.keys.section("client_certificate").text("provider", provider.name());
+    /// that proxy's spelling. Default: in none. In [`CheckLayer`](crate::edge::layer::CheckLayer) it counts
+    /// only with [`peer`](crate::edge::layer::CheckLayer::peer), which tells who sends it.
+    ///
+    /// A [`Provider`], or more of it: [`ForwardedCertificate`].
+    pub fn client_certificate(mut self, forwarded: impl Into<ForwardedCertificate>) -> Self {
+        *self.keys.section("client_certificate") = forwarded.into().0;
         self
     }
 
-    /// `[client_certificate] header`: another header than that proxy's usual one.
-    pub fn client_certificate_header(mut self, name: &str) -> Self {
-        self.keys.section("client_certificate").text("header", name);
-        self
-    }
-
-    /// `[cache] max_bytes`: about what proofs may take of memory. Default 64 MiB.
+    /// `[cache] max_bytes`: about what proofs may take of memory, 1 MiB to 64 GiB. Default 64 MiB.
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.keys.section("cache").size("max_bytes", bytes);
         self
@@ -183,7 +190,9 @@ impl GateBuilder {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn config(&self) -> Result<Config, BuildError> {
-        let mut faults: Vec<ConfigError> = self.keys.twice().map(twice).collect();
+        let faults = self.keys.faults().into_iter();
+        let mut faults: Vec<ConfigError> =
+            faults.map(|(path, found, allowed)| fault(&path, found, allowed)).collect();
         let config = match &self.config {
             Some(config) => {
                 if !self.keys.is_empty() {
@@ -194,8 +203,9 @@ impl GateBuilder {
             None => match Config::parse(&self.keys.to_string(), "") {
                 Ok(config) => Some(config),
                 Err(errors) => {
-                    // The document is nobody's: its lines say nothing.
-                    faults.extend(errors.iter().map(|it| ConfigError { line: 0, ..it.clone() }));
+                    let told: Vec<_> = faults.iter().map(|fault| fault.path.clone()).collect();
+                    let errors = errors.iter().filter(|error| !told.contains(&error.path));
+                    faults.extend(errors.cloned().map(typed));
                     None
                 }
             },
@@ -245,6 +255,8 @@ impl Default for GateBuilder {
     }
 }
 
+/// A whole configuration takes no settings beside it; [`GateBuilder::clock`], [`GateBuilder::http_client`]
+/// and [`GateBuilder::source`] may be added, which no file can say.
 impl From<Config> for GateBuilder {
     fn from(config: Config) -> Self {
         Self { config: Some(config), ..Self::new() }
@@ -258,7 +270,6 @@ impl fmt::Debug for GateBuilder {
 }
 
 /// Why there is no gate.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Everything that is wrong with the settings.
@@ -280,6 +291,13 @@ impl fmt::Display for BuildError {
     }
 }
 
+/// The same text: a `main` that returns the error prints it by `Debug`.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for BuildError {}
 
 impl From<ConfigErrors> for BuildError {
@@ -297,6 +315,11 @@ fn fault(path: &str, found: &str, allowed: &str) -> ConfigError {
     ConfigError { line: 0, path: path.to_owned(), found, allowed }
 }
 
-fn twice(path: String) -> ConfigError {
-    fault(&path, "it twice", "each name once")
+/// A fault in the document that a builder has written: its line says nothing, and the method does.
+fn typed(mut error: ConfigError) -> ConfigError {
+    error.line = 0;
+    if let Some(method) = method(&error.path).filter(|_| !error.allowed.is_empty()) {
+        error.allowed += &format!(" ({method})");
+    }
+    error
 }

@@ -12,7 +12,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Every good token of every realm passes, until more is said.
+    /// Every good token of every realm passes, until more is said. A name has 1 to 64 letters, digits, `.`,
+    /// `_` or `-`.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), keys: Keys::default() }
     }
@@ -67,7 +68,22 @@ impl Policy {
         self
     }
 
-    /// A header that hands the full JWT to the service, where there is one.
+    /// A claim under a name of one's own, for [`Grant::metadata`](crate::Grant::metadata).
+    pub fn metadata(mut self, name: &str, claim: &str) -> Self {
+        self.keys.section("metadata").named(name, claim);
+        self
+    }
+
+    /// Keeps the full JWT for [`Grant::jwt`](crate::Grant::jwt), to call other services with. Default: no,
+    /// because what is not there cannot leak. For tokens that the realm is asked about it takes
+    /// [`Introspection::prefer_jwt`](super::Introspection::prefer_jwt) too.
+    pub fn keep_jwt(mut self) -> Self {
+        self.keys.flag("keep_jwt");
+        self
+    }
+
+    /// The same, and in a header for the service, with
+    /// [`identity_headers`](crate::edge::layer::CheckLayer::identity_headers).
     pub fn forward_jwt(mut self, header: &str) -> Self {
         self.keys.text("forward_jwt", header);
         self

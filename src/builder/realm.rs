@@ -19,7 +19,8 @@ impl Realm {
         Self(keys)
     }
 
-    /// Its name in policies, metrics and logs. Default: the last segment of the issuer.
+    /// Its name in policies, metrics and logs: 1 to 64 letters, digits, `.`, `_` or `-`. Default: the last
+    /// segment of the issuer.
     pub fn name(mut self, name: &str) -> Self {
         self.0.text("name", name);
         self
@@ -63,7 +64,7 @@ impl Realm {
 
     /// PEM certificates to trust instead of the operating system's.
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.0.text("ca_file", path.as_ref().to_string_lossy());
+        self.0.path("ca_file", path.as_ref());
         self
     }
 
@@ -120,7 +121,7 @@ impl Introspection {
 
     /// A file with the client's secret.
     pub fn client_secret_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.0.text("client_secret_file", path.as_ref().to_string_lossy());
+        self.0.path("client_secret_file", path.as_ref());
         self
     }
 
@@ -139,8 +140,14 @@ impl Introspection {
     /// Proves itself by an assertion (RFC 7523) that this key signs (PKCS #8, PEM).
     pub fn private_key_jwt(mut self, key_file: impl AsRef<Path>, algorithm: Algorithm) -> Self {
         self.0.text("auth", "private_key_jwt");
-        self.0.text("client_key_file", key_file.as_ref().to_string_lossy());
+        self.0.path("client_key_file", key_file.as_ref());
         self.0.text("client_key_algorithm", algorithm.name());
+        self
+    }
+
+    /// Which of our keys signs those assertions, if the realm knows several: their `kid`.
+    pub fn client_key_id(mut self, id: &str) -> Self {
+        self.0.text("client_key_id", id);
         self
     }
 
@@ -151,12 +158,13 @@ impl Introspection {
         key_file: impl AsRef<Path>,
     ) -> Self {
         self.0.text("auth", "tls_client_auth");
-        self.0.text("client_certificate_file", certificate_file.as_ref().to_string_lossy());
-        self.0.text("client_key_file", key_file.as_ref().to_string_lossy());
+        self.0.path("client_certificate_file", certificate_file.as_ref());
+        self.0.path("client_key_file", key_file.as_ref());
         self
     }
 
-    /// Which tokens it is asked about. Default: opaque and lightweight ones.
+    /// Which tokens it is asked about; `all` means the other two too. Default: opaque and lightweight
+    /// ones.
     pub fn use_for(mut self, use_for: UseFor) -> Self {
         let UseFor { opaque, lightweight, all } = use_for;
         let kinds = [("opaque", opaque), ("lightweight", lightweight), ("all", all)];

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::introspection::wants_introspection;
 use super::{
-    Bound, Claims, ClaimsError, ClientCertificate, Denial, JsonRef, OwnedToken, Policy, RawToken,
-    RealmRules, Realms, Thumbprint, TokenForm, UnixTime, Verified,
+    AudienceRule, Bound, Claims, ClaimsError, ClientCertificate, Denial, JsonRef, OwnedToken,
+    Policy, RawToken, RealmRules, Realms, Role, Thumbprint, TokenForm, UnixTime, Verified,
 };
 
 /// Permission for one request. Made only by [`authorize()`].
@@ -17,7 +17,7 @@ pub struct Grant {
     verified: Arc<Verified>,
     policy: Arc<Policy>,
     realm: Arc<RealmRules>,
-    /// The token itself, where it is the full JWT that the policy forwards.
+    /// The token itself, where it is the full JWT that the policy wants.
     presented: Option<OwnedToken>,
     bound: Bound,
 }
@@ -52,6 +52,23 @@ impl Grant {
     /// Roles at a client: `resource_access[CLIENT].roles`.
     pub fn client_roles(&self, client: &str) -> impl Iterator<Item = &str> {
         self.claim_set().client_roles(client)
+    }
+
+    /// Whether the caller has a role, in the spelling of policies: `realm:NAME`, `CLIENT:NAME`, or `NAME`
+    /// alone for a role of the first audience, the policy's or else the realm's.
+    ///
+    /// ```
+    /// # fn may(grant: &vidimus::Grant) -> bool {
+    /// grant.has_role("realm:admin") || grant.has_role("orders-api:manager")
+    /// # }
+    /// ```
+    pub fn has_role(&self, role: &str) -> bool {
+        let of_realm = match &self.realm.audience {
+            AudienceRule::OneOf(names) => names.first(),
+            AudienceRule::InsecureAny => None,
+        };
+        let own = self.policy.audience.as_ref().and_then(|names| names.first()).or(of_realm);
+        Role::parse(role, own.map(|name| &**name)).is_ok_and(|role| role.held(self.claim_set()))
     }
 
     /// `exp`: when the token ends.
@@ -96,22 +113,24 @@ impl Grant {
         &self.policy
     }
 
-    /// Tells the grant which token it was given for: if the policy forwards the full JWT, and
-    /// introspection gave no other, this may be it.
+    /// Tells the grant which token it was given for: if the policy wants the full JWT, and introspection
+    /// gave no other, this may be it.
     #[must_use]
     pub fn for_token(mut self, token: RawToken<'_>) -> Self {
         // Once its realm has been asked, the token may promise more than was judged.
         let full = !self.introspected() && self.claim_set().form() != TokenForm::Lightweight;
-        if self.policy.forward_jwt.is_some() && token.is_jws() && full {
+        if self.policy.wants_jwt() && token.is_jws() && full {
             self.presented = Some(token.to_owned());
         }
         self
     }
 
-    /// The full JWT for the service, if the policy forwards it and there is one.
+    /// The full JWT, to call another service with, if the policy keeps it (`keep_jwt`, `forward_jwt`) and
+    /// there is one: the one that introspection gave (`prefer_jwt`), or the token itself if its realm was not
+    /// asked. [`RawToken::expose`] gives its text.
     pub fn jwt(&self) -> Option<RawToken<'_>> {
-        self.policy.forward_jwt.as_ref()?;
-        self.verified.jwt().or(self.presented.as_ref()).map(OwnedToken::as_raw)
+        let kept = || self.verified.jwt().or(self.presented.as_ref()).map(OwnedToken::as_raw);
+        self.policy.wants_jwt().then(kept).flatten()
     }
 
     /// Whether the claims are what the realm said about the token, rather than what stands in it.

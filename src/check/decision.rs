@@ -35,8 +35,19 @@ pub struct Refusal {
     pub realm: Option<Arc<RealmRules>>,
 }
 
-/// Which rule refused. Each has its row in [`Denial::answer`], and no other meaning anywhere.
+/// As an error: the denial's text, and nothing of policy and realm.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.denial.fmt(f)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Which rule refused. Each has its row in [`Denial::answer`], and no other meaning anywhere. As text it is
+/// the row's description, which holds nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Denial {
     /// `alg` is `none`, symmetric, unknown, or not in the realm's list (RFC 8725 §3.1).
     AlgorithmForbidden,
@@ -50,7 +61,8 @@ pub enum Denial {
     CertificateMismatch,
     /// The token is bound to a certificate, and the client has shown none.
     CertificateMissing,
-    /// The client's certificate came more than once: one of them may be the client's own invention.
+    /// The client's certificate came more than once, or from two places: one may be the client's own
+    /// invention, or the proxy's.
     CertificateRepeated,
     /// The client's certificate has expired, or is not of an authority or kind that is asked for.
     CertificateUnacceptable,
@@ -120,6 +132,14 @@ pub enum Denial {
     TokenType,
 }
 
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.answer().description)
+    }
+}
+
+impl std::error::Error for Denial {}
+
 /// How a denial leaves: the same for every edge, before the edge's own habits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -147,7 +167,7 @@ impl Answer {
 
 impl Denial {
     /// Every denial once: for metrics, and for tests that must cover all.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: &'static [Self] = &[
         Self::AlgorithmForbidden,
         Self::Audience,
         Self::ClaimMalformed,
@@ -191,6 +211,8 @@ impl Denial {
     ];
 
     /// The table. Exhaustive on purpose: a new denial without its row does not compile.
+    ///
+    #[doc = include_str!("denials.md")]
     pub const fn answer(self) -> Answer {
         match self {
             Self::NoCredential => Answer {
@@ -245,7 +267,7 @@ impl Denial {
             ),
             Self::CertificateRepeated => bad_request(
                 "certificate_repeated",
-                "more than one client certificate was forwarded",
+                "it is not clear which certificate is the client's",
             ),
             Self::CertificateMismatch => bad_token(
                 "certificate_mismatch",
@@ -364,9 +386,30 @@ mod tests {
         assert_eq!(labels.len(), Denial::ALL.len());
         // The last variant's number is the count: a variant that ALL lacks shows here.
         assert_eq!(Denial::TokenType as usize + 1, Denial::ALL.len());
-        for (position, denial) in Denial::ALL.into_iter().enumerate() {
-            assert_eq!(denial as usize, position);
+        for (position, denial) in Denial::ALL.iter().enumerate() {
+            assert_eq!(*denial as usize, position);
         }
+    }
+
+    #[test]
+    fn the_documents_table_is_the_tables() {
+        let table = include_str!("denials.md");
+        assert_eq!(table.lines().count(), Denial::ALL.len() + 2);
+        for denial in Denial::ALL {
+            let Answer { status, error, label, .. } = denial.answer();
+            let error = error.map_or_else(|| "none".to_owned(), |error| format!("`{error}`"));
+            let row =
+                format!("| [`{denial:?}`](Denial::{denial:?}) | {status} | {error} | `{label}` |");
+            assert!(table.contains(&row), "denials.md lacks {row}");
+        }
+    }
+
+    #[test]
+    fn as_an_error_a_refusal_says_which_rule() {
+        let refusal = Refusal { denial: Denial::Expired, policy: None, realm: None };
+        let error: Box<dyn std::error::Error> = refusal.into();
+        assert_eq!(error.to_string(), "the token has expired");
+        assert_eq!(Denial::Expired.to_string(), error.to_string());
     }
 
     #[test]

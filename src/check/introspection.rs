@@ -30,11 +30,14 @@ pub struct IntrospectionRules {
     pub inactive_ttl: Duration,
     /// Whether the full JWT is asked for, and its claims count where an answer holds one. Default no.
     pub prefer_jwt: bool,
-    /// Whether that JWT is kept beside its claims, for policies that forward it. Default no.
+    /// Whether that JWT is kept beside its claims, for policies that want it. Default no.
     pub keep_jwt: bool,
 }
 
-/// Which tokens a realm is asked about.
+/// Which tokens a realm is asked about. Default: opaque and lightweight ones.
+///
+/// Each field speaks for itself: with `all` and without `opaque` opaque tokens are refused unasked. The file
+/// and the builder read `all` as the other two besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UseFor {
     /// Those that are no JWS.
@@ -45,12 +48,18 @@ pub struct UseFor {
     pub all: bool,
 }
 
+impl Default for UseFor {
+    fn default() -> Self {
+        Self { opaque: true, lightweight: true, all: false }
+    }
+}
+
 impl IntrospectionRules {
     /// The defaults for a client.
     pub fn new(client_id: &str) -> Self {
         Self {
             client_id: client_id.into(),
-            use_for: UseFor { opaque: true, lightweight: true, all: false },
+            use_for: UseFor::default(),
             cache_ttl: Duration::from_secs(30),
             inactive_ttl: Duration::from_secs(5),
             prefer_jwt: false,

@@ -32,6 +32,8 @@ pub struct Policy {
     /// A header that hands the full JWT to the service: the one that was presented, or the one that
     /// introspection gave for it (empty if it gave none). Default: none.
     pub forward_jwt: Option<HeaderName>,
+    /// Whether [`Grant::jwt`](super::Grant::jwt) has the full JWT, without a header for it. Default: no.
+    pub keep_jwt: bool,
     forgeries: OnceLock<Forgeries>,
 }
 
@@ -76,7 +78,7 @@ impl Role {
         }
     }
 
-    fn held(&self, claims: &Claims) -> bool {
+    pub(super) fn held(&self, claims: &Claims) -> bool {
         match self {
             Self::Realm(role) => claims.has_realm_role(role),
             Self::Client { client, role } => claims.has_client_role(client, role),
@@ -103,6 +105,7 @@ impl Policy {
             metadata: Vec::new(),
             introspect_realm: None,
             forward_jwt: None,
+            keep_jwt: false,
             forgeries: OnceLock::new(),
         }
     }
@@ -142,6 +145,11 @@ impl Policy {
         self.realms.binary_search(&place).is_ok()
     }
 
+    /// Whether the full JWT is wanted beside the claims: for a header, or for the grant.
+    pub fn wants_jwt(&self) -> bool {
+        self.keep_jwt || self.forward_jwt.is_some()
+    }
+
     /// Whether a claim that this policy looks at is not in the token at all: then a full answer about
     /// the token might still satisfy it.
     pub(super) fn lacks_claim(&self, claims: &Claims) -> bool {
@@ -156,7 +164,7 @@ impl Policy {
     /// Whether the token has everything this policy asks for, and hands on.
     pub(super) fn is_satisfied(&self, claims: &Claims) -> bool {
         self.check_rights(claims).is_ok()
-            && self.forward_jwt.is_none()
+            && !self.wants_jwt()
             && self.headers.iter().all(|(_, claim)| claim.is_in(claims))
             && self.metadata.iter().all(|(_, claim)| claim.is_in(claims))
     }

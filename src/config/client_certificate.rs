@@ -16,7 +16,8 @@ pub(super) fn read(
 ) -> Option<CertificateHeader> {
     let given = top.has("client_certificate");
     let mut section = top.section("client_certificate", errors);
-    let names = Provider::ALL.map(Provider::name).join(", ");
+    let names: Vec<_> = Provider::ALL.iter().map(|provider| provider.name()).collect();
+    let names = names.join(", ");
     let place = section.here("provider");
     let provider = section.text("provider", errors);
     if given && provider.is_none() && !errors.iter().any(|error| error.path == place.path) {
@@ -42,8 +43,8 @@ pub(super) fn read(
         errors.push(append.error("true", "with the provider \"envoy\" alone"));
     }
     if header.provider == Provider::Thumbprint && header.rules.is_some() {
-        let whole = Provider::ALL.map(Provider::name).into_iter();
-        let whole: Vec<_> = whole.filter(|name| *name != header.provider.name()).collect();
+        let whole = Provider::ALL.iter().filter(|provider| **provider != header.provider);
+        let whole: Vec<_> = whole.map(|provider| provider.name()).collect();
         let allowed = format!(
             "{}: ca_file, check_validity and require_* need the whole certificate",
             whole.join(", ")

@@ -16,7 +16,7 @@ pub struct ConfigError {
 }
 
 /// All mistakes of a file, in its order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     name: String,
     errors: Vec<ConfigError>,
@@ -74,6 +74,13 @@ impl fmt::Display for ConfigErrors {
             }
         }
         Ok(())
+    }
+}
+
+/// The same text: a `main` that returns the error prints it by `Debug`.
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

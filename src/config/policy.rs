@@ -83,6 +83,7 @@ pub(super) fn read(
         section.section("headers", errors);
     }
     policy.metadata = metadata(section.section("metadata", errors), errors);
+    policy.keep_jwt = section.flag("keep_jwt", errors);
     if let Some(at) = section.text("forward_jwt", errors) {
         let taken = |name: &HeaderName| {
             policy.headers.names().find(|other| alias(other.as_str()) == alias(name.as_str()))

@@ -40,7 +40,7 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
             line: mistake.span().map_or(0, |span| line(text, &span)),
             path: String::new(),
             found: format!("a mistake in the syntax: {}", mistake.message().replace('\n', "; ")),
-            allowed: "TOML 1.0, see https://toml.io".into(),
+            allowed: "TOML 1.1, see https://toml.io".into(),
         });
     }
     let table = table.into_inner();
@@ -54,7 +54,7 @@ pub(super) fn document<'a>(text: &'a str, errors: &mut Errors) -> Option<Section
 }
 
 /// Keys that are often looked for in another section.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     ("introspection", "[realm.introspection]"),
     ("client_id", "[realm.introspection]"),
     ("client_secret", "[realm.introspection]"),
@@ -65,6 +65,7 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("prefer_jwt", "[realm.introspection]"),
     ("introspect_realm", "[policy.NAME]"),
     ("forward_jwt", "[policy.NAME]"),
+    ("keep_jwt", "[policy.NAME]"),
     ("scopes", "[policy.NAME]"),
     ("roles", "[policy.NAME]"),
 ];

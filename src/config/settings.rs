@@ -63,7 +63,7 @@ pub(super) fn read(mut top: Section<'_>, errors: &mut Errors) -> Config {
         policies.push(only);
     }
     top.end(errors);
-    for policy in policies.iter().filter(|policy| policy.forward_jwt.is_some()) {
+    for policy in policies.iter().filter(|policy| policy.wants_jwt()) {
         for (place, realm) in realms.iter_mut().enumerate() {
             if let Some(introspection) = realm.introspection.as_mut() {
                 introspection.keep_jwt |= policy.accepts_realm(place);

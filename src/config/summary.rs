@@ -69,10 +69,10 @@ impl Config {
                 let given = issuer.introspection.as_ref().is_none_or(|i| i.prefer_jwt);
                 policy.accepts_realm(place) && !given
             };
-            if policy.forward_jwt.is_some() && self.issuers.iter().enumerate().any(jwt) {
+            if policy.wants_jwt() && self.issuers.iter().enumerate().any(jwt) {
                 lines.push(format!(
-                    "note: policy {} forwards the full JWT, and a realm of it has no prefer_jwt: for its \
-                     opaque and lightweight tokens the header stays empty",
+                    "note: policy {} hands on the full JWT, and a realm of it has no prefer_jwt: for its \
+                     opaque and lightweight tokens there is none",
                     policy.name()
                 ));
             }

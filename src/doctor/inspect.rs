@@ -239,6 +239,7 @@ impl<'a> Case<'a> {
         policy.binding = self.policy.binding;
         policy.headers = self.policy.headers.clone();
         policy.forward_jwt = self.policy.forward_jwt.clone();
+        policy.keep_jwt = self.policy.keep_jwt;
         policy.introspect_realm = (self.policy.introspect_realm == Some(place)).then_some(0);
         policy
     }

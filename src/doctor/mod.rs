@@ -285,7 +285,7 @@ impl Patient {
                 if wants_jwt && !has_jwt {
                     report.note(
                         "prefer_jwt",
-                        "the answer holds no full JWT, so `forward_jwt` has none to hand on".into(),
+                        "the answer holds no full JWT, so there is none to hand on".into(),
                         format!(
                             "prefer_jwt = true, and in Keycloak, client {client}, Advanced: \"Support JWT \
                              claim in Introspection Response\" on"

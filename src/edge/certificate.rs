@@ -19,6 +19,7 @@ use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
 
 /// Who forwards it, which decides the header and its spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Provider {
     /// `$ssl_client_escaped_cert`: PEM, percent-encoded.
     Nginx,
@@ -40,7 +41,7 @@ pub enum Provider {
 
 impl Provider {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: &'static [Self] = &[
         Self::Nginx,
         Self::Envoy,
         Self::Haproxy,
@@ -83,7 +84,7 @@ impl FromStr for Provider {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|provider| provider.name() == text).ok_or(())
+        Self::ALL.iter().copied().find(|provider| provider.name() == text).ok_or(())
     }
 }
 
@@ -243,8 +244,8 @@ impl<'a> Forwarded<'a> {
         if self.headers.contains_key(name) {
             return format!("the header {name} says that the client showed none");
         }
-        let others = Provider::ALL.map(Provider::default_header);
-        match others.iter().find(|other| self.headers.contains_key(*other)) {
+        let mut others = Provider::ALL.iter().map(|provider| provider.default_header());
+        match others.find(|other| self.headers.contains_key(other)) {
             Some(other) => format!(
                 "the header {name} is missing, and {other} is there: is `provider` in [client_certificate] \
                  right?"

@@ -7,7 +7,8 @@ use http::request::Parts;
 use super::EdgeSettings;
 use super::certificate::{Forwarded, Shown};
 use super::forwarded::Peer;
-use crate::check::{CertificateError, ClientCertificate, Thumbprint, UnixTime};
+use super::x509::CertificateRules;
+use crate::check::{CertificateError, ClientCertificate, Denial, Thumbprint, UnixTime};
 
 /// The certificate that the client has proven to hold on this connection. Whoever accepts TLS inserts it
 /// into the extensions of each request; never made from anything that a request says.
@@ -52,6 +53,7 @@ pub enum CertificateFrom {
 /// What a request shows of its client's certificate.
 pub(super) struct Presented<'a> {
     from: CertificateFrom,
+    peer: Peer,
     settings: &'a EdgeSettings,
     forwarded: Forwarded<'a>,
     connection: Option<&'a Shown>,
@@ -66,7 +68,35 @@ impl<'a> Presented<'a> {
     ) -> Self {
         let forwarded = Forwarded::new(&parts.headers, peer, settings);
         let connection = parts.extensions.get().map(|TlsClientCertificate(shown)| &**shown);
-        Self { from, settings, forwarded, connection }
+        Self { from, peer, settings, forwarded, connection }
+    }
+
+    /// Why a certificate did not count, and what to do: for the log.
+    pub(super) fn why(&self, denial: Denial, now: UnixTime) -> Option<String> {
+        let forwarded = self.is_forwarded();
+        match denial {
+            Denial::CertificateUntrusted if self.peer == Peer::Unknown => Some(UNKNOWN_PEER.into()),
+            Denial::CertificateUntrusted => {
+                Some(format!("its sender, {}, is not in trusted_proxies", self.peer))
+            }
+            Denial::CertificateRepeated if forwarded.is_err() => Some(TWO_PLACES.into()),
+            Denial::CertificateRepeated => Some(self.forwarded.why_repeated()),
+            Denial::CertificateMalformed => Some(self.forwarded.why_malformed()),
+            Denial::CertificateMissing if forwarded == Ok(false) => Some(NO_EXTENSION.into()),
+            Denial::CertificateMissing => Some(self.forwarded.why_missing()),
+            Denial::CertificateUnacceptable => match (forwarded, self.connection, self.rules()) {
+                (Ok(true), ..) => self.forwarded.why_unacceptable(now).map(|why| why.to_string()),
+                (_, Some(shown), Some(rules)) => {
+                    rules.examine(shown, now).err().map(|why| why.to_string())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn rules(&self) -> Option<&CertificateRules> {
+        self.settings.certificate.as_ref()?.rules.as_ref()
     }
 
     fn is_forwarded(&self) -> Result<bool, CertificateError> {
@@ -80,6 +110,17 @@ impl<'a> Presented<'a> {
     }
 }
 
+/// The layer believes no header until it knows who sends it.
+const UNKNOWN_PEER: &str = "nobody has told who is at the other end of the connection. Tell it by \
+    CheckLayer::peer, or by the extension edge::forwarded::Peer in each request";
+
+const TWO_PLACES: &str = "it is looked for in a header, as [client_certificate] says, and the request \
+    brings one of its connection too. Say which is the client's, by CheckLayer::certificate_from";
+
+const NO_EXTENSION: &str = "the token is bound to one, and the request has none of its connection: whoever \
+    accepts TLS inserts edge::client::TlsClientCertificate, and a header is read only with \
+    GateBuilder::client_certificate or [client_certificate]";
+
 impl ClientCertificate for Presented<'_> {
     fn thumbprint(&self) -> Result<Option<Thumbprint>, CertificateError> {
         match self.is_forwarded()? {
@@ -89,8 +130,7 @@ impl ClientCertificate for Presented<'_> {
     }
 
     fn accepted(&self, now: UnixTime) -> bool {
-        let rules = self.settings.certificate.as_ref().and_then(|header| header.rules.as_ref());
-        match (self.is_forwarded(), self.connection, rules) {
+        match (self.is_forwarded(), self.connection, self.rules()) {
             (Ok(true), ..) => self.forwarded.accepted(now),
             (Ok(false), Some(shown), Some(rules)) => rules.examine(shown, now).is_ok(),
             (Ok(false), Some(_), None) => true,

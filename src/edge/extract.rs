@@ -5,7 +5,8 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::check::Grant;
+use super::answer;
+use crate::check::{ClaimsError, Grant};
 
 /// Who is calling, as [`CheckLayer`](crate::CheckLayer) has found. `Option<Grant>` for handlers that
 /// are reached without the layer too.
@@ -33,9 +34,19 @@ pub struct NoLayer;
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
         tracing::error!(
-            "a handler wants a Grant, and no CheckLayer stands before it: add .layer(CheckLayer::new(..)) \
-             to its routes"
+            "a handler wants a Grant, and no CheckLayer stands before it: add \
+             .route_layer(CheckLayer::new(..)) after its route"
         );
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+/// 403, so that a handler can say `grant.claims()?`: the token is good, and says too little for it. Which
+/// claim it is stands in the log, at DEBUG; never its value.
+impl IntoResponse for ClaimsError {
+    fn into_response(self) -> Response {
+        tracing::debug!("the claims are not of a handler's type: {self}");
+        let text = "the token lacks a claim that is needed here, or it has another type";
+        answer::plain(StatusCode::FORBIDDEN, "access_denied", text).map(axum_core::body::Body::new)
     }
 }

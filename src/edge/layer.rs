@@ -10,6 +10,7 @@
 //!
 //! [tower]: https://docs.rs/tower
 
+mod remark;
 mod service;
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use super::forwarded::Peer;
 use super::refusal::Standard;
 use crate::check::Decision;
 use crate::gate::Gate;
+use remark::Remarks;
 pub use service::{CheckFuture, CheckService};
 
 /// Wraps services so that only requests which a [`Gate`] allows reach them.
@@ -72,6 +74,7 @@ struct LayerRules {
     certificate: CertificateFrom,
     identity: bool,
     observe: Option<Arc<Observe>>,
+    remarks: Arc<Remarks>,
 }
 
 type Observe = dyn Fn(&Decision, Duration) + Send + Sync;
@@ -122,6 +125,7 @@ impl CheckLayer {
             certificate: CertificateFrom::default(),
             identity: false,
             observe: None,
+            remarks: Arc::default(),
         };
         Self { rules, refuse: Standard }
     }
@@ -135,7 +139,9 @@ impl<R> CheckLayer<R> {
     }
 
     /// Tells who is at the other end of the connection: whether a header with the client's certificate
-    /// is believed. Default: the extension [`Peer`], and without it nobody is.
+    /// is believed. Default: the extension [`Peer`], and without it nobody is. Where a proxy forwards
+    /// certificates it takes both, this and
+    /// [`client_certificate`](crate::GateBuilder::client_certificate).
     ///
     /// ```
     /// # use std::net::SocketAddr;
@@ -193,7 +199,7 @@ impl<R> fmt::Debug for CheckLayer<R> {
 }
 
 /// There is no policy of that name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UnknownPolicy {
     /// The name.
     pub name: String,
@@ -204,6 +210,13 @@ pub struct UnknownPolicy {
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no policy {:?}; there are: {}", self.name, self.known.join(", "))
+    }
+}
+
+/// The same text: a `main` that returns the error prints it by `Debug`.
+impl fmt::Debug for UnknownPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

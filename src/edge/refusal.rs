@@ -37,8 +37,9 @@ impl<B: From<Bytes>> Refuse<B> for Standard {
     }
 }
 
-/// As gRPC refuses: status 200, `grpc-status` of the denial (`UNAUTHENTICATED`, `PERMISSION_DENIED`,
-/// `UNAVAILABLE`, `INVALID_ARGUMENT`), no message. For tonic's servers.
+/// As gRPC refuses: HTTP status 200 and no body; `grpc-status` of the denial (`UNAUTHENTICATED`,
+/// `PERMISSION_DENIED`, `UNAVAILABLE`, `INVALID_ARGUMENT`), `grpc-message` with the rule's description, and the
+/// challenge as metadata under `www-authenticate`. For tonic's servers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grpc;
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::check::UnixTime;
 
@@ -19,6 +19,16 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+/// For a time of one's own. `check` knows no machine, so it stands here.
+impl From<SystemTime> for UnixTime {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self::default().after(since),
+            Err(until) => Self::default().before(until.duration()),
+        }
+    }
+}
+
 /// A moment to count from. Which one does not matter.
 #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -26,9 +36,7 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
     fn now(&self) -> UnixTime {
-        // A clock before 1970 reads 1970: every token is then from the future, and refused.
-        let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        UnixTime::from_secs(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        SystemTime::now().into() // before 1970 every token is from the future, and refused
     }
 
     fn uptime(&self) -> Duration {
@@ -49,6 +57,12 @@ impl ManualClock {
         Self { now: AtomicI64::new(now.as_secs()), began: now }
     }
 
+    /// Stands still at this very moment of the machine's clock, by which the issuer for tests makes its
+    /// tokens.
+    pub fn now() -> Self {
+        Self::at(SystemClock.now())
+    }
+
     /// Moves on.
     pub fn advance(&self, by: Duration) {
         self.now.store(self.now().after(by).as_secs(), Ordering::SeqCst);
@@ -62,5 +76,21 @@ impl Clock for ManualClock {
 
     fn uptime(&self) -> Duration {
         self.now().since(self.began)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_machine_become_seconds_on_either_side_of_1970() {
+        for (seconds, time) in [
+            (90, UNIX_EPOCH + Duration::from_millis(90_500)),
+            (0, UNIX_EPOCH),
+            (-90, UNIX_EPOCH - Duration::from_secs(90)),
+        ] {
+            assert_eq!(UnixTime::from(time), UnixTime::from_secs(seconds));
+        }
     }
 }

@@ -179,6 +179,12 @@ impl Gate {
         self.0.live.ready().await;
     }
 
+    /// Whether every realm has had keys once, for a readiness probe. It stays so: an issuer that goes away
+    /// must not take every instance out of rotation.
+    pub fn is_ready(&self) -> bool {
+        self.0.live.was_ready()
+    }
+
     /// What a room above has given it to keep.
     #[cfg(any(feature = "tower", feature = "metrics"))]
     pub(crate) fn companion<T: 'static>(&self) -> Option<&T> {

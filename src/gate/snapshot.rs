@@ -125,6 +125,10 @@ impl Live {
     /// Works by other rules from now on. Realms that stay keep their keys; proofs made under the old
     /// rules are not used again.
     ///
+    /// This alone is no reload: it starts no fetching for realms that are new, and ends none, so they have
+    /// no keys unless [`publish_keys`](Self::publish_keys) brings them. For other settings build another
+    /// gate.
+    ///
     /// # Errors
     /// If two realms have the same issuer, or two policies the same name; then nothing changes.
     pub fn replace_rules(&self, rules: Rules) -> Result<(), RulesError> {

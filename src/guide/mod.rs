@@ -2,10 +2,11 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`axum_service`] | an axum service: policies by route, the grant in handlers, certificates, metrics |
-//! | [`tonic_service`] | a tonic service, and refusals as gRPC knows them |
+//! | [`axum_service`] | an axum service: policies by route, CORS, readiness, the grant in handlers, calling on, certificates, metrics |
+//! | [`tonic_service`] | a tonic service, refusals as gRPC knows them, and what stays open |
 //! | [`elsewhere`] | hyper alone, actix, and whatever is no tower service |
 //! | [`testing_your_service`] | tokens of every kind in the tests of your service |
+//! | [`configuration`] | every key of the file, with its default and the reason; `builder` has a method for each |
 //! | [`known_attacks`] | what attackers try, where it is stopped, and the test that proves it |
 //! | [`defaults`] | every default, with its reason |
 
@@ -20,6 +21,10 @@ pub mod elsewhere {}
 
 #[doc = include_str!("testing_your_service.md")]
 pub mod testing_your_service {}
+
+#[doc = include_str!("configuration.md")]
+#[doc = concat!("```toml\n", include_str!("../../deploy/vidimus.toml"), "\n```")]
+pub mod configuration {}
 
 #[doc = include_str!("known_attacks.md")]
 pub mod known_attacks {}

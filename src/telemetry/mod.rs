@@ -12,6 +12,9 @@ pub mod metrics;
 mod once;
 
 pub use collector::GateMetrics;
+/// Whose registries and encoders [`GateMetrics`] fits, in that version.
+pub use prometheus;
+
 #[cfg(feature = "server")]
 pub use logs::{LogFormat, start_logs};
 #[cfg(feature = "server")]

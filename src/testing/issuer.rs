@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -26,6 +26,9 @@ use crate::gate::{Clock as _, SystemClock};
 pub const CLIENT: (&str, &str) = ("orders-web", "demo-secret");
 
 /// An issuer that is running. Ends when dropped.
+///
+/// Its tokens begin and end by the machine's clock, whatever clock the gate has: for a gate with a
+/// [`ManualClock`](crate::gate::ManualClock) start that at [`ManualClock::now`](crate::gate::ManualClock::now).
 pub struct Issuer {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -79,7 +82,8 @@ impl Issuer {
         Ok(Self { shared, address, task })
     }
 
-    /// Listens at a free port of this machine, as realm `test` with fresh keys.
+    /// Listens at a free port of this machine, as realm `test` with fresh keys. A gate that accepts two
+    /// of them needs a name for one: `Realm::name`.
     ///
     /// # Errors
     /// Without a port, or without randomness.
@@ -111,6 +115,12 @@ impl Issuer {
         self.address
     }
 
+    /// The JWKS that it publishes, for a gate whose keys come from elsewhere, or for
+    /// [`KeySet::parse`](crate::check::KeySet::parse).
+    pub fn jwks(&self) -> Value {
+        self.shared.state().jwks()
+    }
+
     /// Publishes these keys from now on, and signs with the first.
     pub fn set_keys(&self, keys: Vec<SigningKey>) {
         self.shared.state().set_keys(keys);
@@ -130,9 +140,13 @@ impl Issuer {
 
 /// Tokens that say everything themselves.
 impl Issuer {
-    /// The claims of a good token: for `orders-api`, good for five minutes, see [`samples::claims`].
+    /// The claims of a good token, see [`samples::claims`]: for `orders-api`, and for the introspecting
+    /// client, which learns nothing of others; good for five minutes from now, by the machine's clock.
     pub fn claims(&self) -> Value {
-        samples::claims(self.issuer(), SystemClock.now().as_secs())
+        let mut claims = samples::claims(self.issuer(), SystemClock.now().as_secs());
+        let introspector = self.shared.state().introspection.client.0.clone();
+        claims["aud"] = json!(["orders-api", introspector, "account"]);
+        claims
     }
 
     /// Signs a good token in which these claims are different; `null` takes one out.
@@ -140,35 +154,28 @@ impl Issuer {
     /// # Errors
     /// Without a key to sign with.
     pub fn token(&self, change: Value) -> Result<String, KeyError> {
-        let mut claims = self.claims();
-        let members = claims.as_object_mut().ok_or(KeyError)?;
-        for (name, value) in change.as_object().into_iter().flatten() {
-            match value {
-                Value::Null => members.remove(name),
-                value => members.insert(name.clone(), value.clone()),
-            };
-        }
-        self.shared.signing_key()?.sign(&claims)
+        self.mint(Form::Full, change)
     }
 }
 
 /// Tokens that introspection explains.
 impl Issuer {
-    /// Gives an opaque token for these claims, which introspection tells as they are.
+    /// Gives an opaque token. Introspection tells the claims of a good one, in which these are different;
+    /// `null` takes one out.
     ///
     /// # Errors
     /// Without randomness.
-    pub fn opaque_token(&self, claims: Value) -> Result<String, KeyError> {
-        self.mint(Form::Opaque, claims)
+    pub fn opaque_token(&self, change: Value) -> Result<String, KeyError> {
+        self.mint(Form::Opaque, change)
     }
 
-    /// Gives a signed lightweight token for these claims, which introspection tells. It gets a `jti`
-    /// of its own, which replaces theirs.
+    /// Gives a signed lightweight token. Introspection tells the rest of its claims: those of a good one,
+    /// in which these are different; `null` takes one out. It gets a `jti` of its own.
     ///
     /// # Errors
     /// Without randomness, or without a key to sign with.
-    pub fn lightweight_token(&self, claims: Value) -> Result<String, KeyError> {
-        self.mint(Form::Lightweight, claims)
+    pub fn lightweight_token(&self, change: Value) -> Result<String, KeyError> {
+        self.mint(Form::Lightweight, change)
     }
 
     /// Ends the session of a token, as a logout does: introspection calls it inactive from now on. A
@@ -177,7 +184,15 @@ impl Issuer {
         self.shared.store.end(token);
     }
 
-    fn mint(&self, form: Form, claims: Value) -> Result<String, KeyError> {
+    fn mint(&self, form: Form, change: Value) -> Result<String, KeyError> {
+        let mut claims = self.claims();
+        let members = claims.as_object_mut().ok_or(KeyError)?;
+        for (name, value) in change.as_object().into_iter().flatten() {
+            match value {
+                Value::Null => members.remove(name),
+                value => members.insert(name.clone(), value.clone()),
+            };
+        }
         let key = self.shared.signing_key()?;
         form.mint(claims, &key, &self.shared.store)
     }

@@ -45,9 +45,12 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn set_keys(&mut self, keys: Vec<SigningKey>) {
-        self.published =
-            KeySet::parse(jwks(&keys, |jwk| jwk).to_string().as_bytes()).ok().map(Arc::new);
         self.keys = keys;
+        self.published = KeySet::parse(self.jwks().to_string().as_bytes()).ok().map(Arc::new);
+    }
+
+    pub(super) fn jwks(&self) -> Value {
+        jwks(&self.keys, |jwk| jwk)
     }
 }
 
@@ -139,7 +142,7 @@ impl Shared {
                 jwk["use"] = json!("enc");
                 jwk
             }),
-            _ => jwks(&state.keys, |jwk| jwk),
+            _ => state.jwks(),
         }
     }
 

@@ -149,7 +149,7 @@ fn of_the_headers_those_that_are_looked_at_are_taken_raw_if_there_are_any() {
 
 #[test]
 fn the_header_of_another_proxy_is_the_clients_own() {
-    for provider in Provider::ALL {
+    for provider in Provider::ALL.iter().copied() {
         let header = CertificateHeader::new(provider);
         let name = header.name.clone();
         let settings = EdgeSettings { certificate: Some(header), ..settings(&["authorization"]) };

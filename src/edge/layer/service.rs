@@ -153,7 +153,11 @@ impl LayerRules {
             Decision::Allow(grant) if self.identity => identified(grant, parts),
             decision => decision,
         };
-        tracing::debug!(edge = "tower", reason = decision.label(), "decision");
+        let policy = match &decision {
+            Decision::Allow(grant) => grant.policy().name(),
+            Decision::Deny(refusal) => refusal.policy.as_ref().map_or("", |policy| policy.name()),
+        };
+        tracing::debug!(edge = "tower", policy, reason = decision.label(), "decision");
         if let (Some(observe), Some(began)) = (&self.observe, began) {
             observe(&decision, began.elapsed());
         }
@@ -162,7 +166,10 @@ impl LayerRules {
                 parts.extensions.insert(grant); // in place of any that stood there
                 Ok(())
             }
-            Decision::Deny(refusal) => Err(refusal),
+            Decision::Deny(refusal) => {
+                self.remarks.on(&refusal, self.gate.live(), || self.presented(parts));
+                Err(refusal)
+            }
         }
     }
 }

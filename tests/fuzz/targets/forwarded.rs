@@ -10,7 +10,7 @@ use vidimus::edge::certificate::{CertificateHeader, Provider};
 use vidimus::edge::x509::CertificateRules;
 
 fuzz_target!(|text: &str| {
-    for provider in Provider::ALL {
+    for provider in Provider::ALL.iter().copied() {
         let Ok(Some(shown)) = CertificateHeader::new(provider).read(text) else { continue };
         assert!(shown.thumbprint != Thumbprint::of(&[]), "nothing is not a certificate");
         let Some(der) = &shown.der else {

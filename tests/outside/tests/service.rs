@@ -56,7 +56,7 @@ async fn behind_a_proxy() {
             None => Peer::Unknown,
         }
     });
-    let app = Router::new().route("/", get(certificate)).layer(layer);
+    let app = Router::new().route("/", get(certificate)).route_layer(layer);
     let (mine, other) = (Thumbprint::of(CERTIFICATE), Thumbprint::of(b"another"));
     let free = issuer.token(json!({})).expect("a key");
     for (token, from, shown, expected) in [
@@ -85,7 +85,7 @@ async fn with_tls_of_its_own() {
     let (_issuer, gate, token) = start().await;
     let layer = CheckLayer::new(&gate, "payments").expect("the policy");
     let app = Router::new().route("/", get(certificate));
-    let app = app.layer(layer.certificate_from(CertificateFrom::Connection));
+    let app = app.route_layer(layer.certificate_from(CertificateFrom::Connection));
     for (held, expected) in [
         (CERTIFICATE, None),
         (b"another", Some(Denial::CertificateMismatch)),
