@@ -7,7 +7,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .processes import LOAD_CORE, Trouble, pin
+from .cores import LOAD_CORE
+from .processes import Trouble, pin
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 SCRIPT = Path(__file__).with_name("wrk.lua")

@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass, field
 from statistics import median
 
-from .processes import LOAD_CORE, SERVER_CORE, Trouble, busy
+from .cores import LOAD_CORE, SERVER_CORE
+from .processes import Trouble, busy
 
 
 @dataclass

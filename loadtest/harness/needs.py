@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import cores
 from .processes import Trouble
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,4 +128,4 @@ def machine():
                 model = line.split(":", 1)[1].strip()
                 break
     control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, TCP {control}"
+    return f"{model}, {os.cpu_count()} cores, {cores.told()}, Linux {platform.release()}, TCP {control}"

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import time
 
-SERVER_CORE, LOAD_CORE = 0, 1
+from .cores import SERVER_CORE
+
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _PDEATHSIG = 1  # prctl(2)

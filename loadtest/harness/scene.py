@@ -4,9 +4,10 @@ import os
 from contextlib import contextmanager
 
 from . import ask
+from .cores import LOAD_CORE
 from .edges import Envoy, Nginx
 from .measure import Row
-from .processes import LOAD_CORE, Process, Trouble, end_all, free_port, wait_for
+from .processes import Process, Trouble, end_all, free_port, wait_for
 from .sidecar import Vidimus
 from .tokens import Issuer, Tokens
 
