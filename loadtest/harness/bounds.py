@@ -1,5 +1,7 @@
 """The numbers to reach."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 

@@ -1,5 +1,7 @@
 """wrk and h2load, run for a moment on the core for load."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

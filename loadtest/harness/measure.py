@@ -1,5 +1,7 @@
 """Rows that are measured in turn, round by round, and what becomes of the rounds."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass, field
 from statistics import median
