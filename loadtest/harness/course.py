@@ -4,7 +4,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from . import alone, bounds, chart, growth, needs, report, tables
+from . import alone, bounds, chart, growth, report, tables, versions
 from .measure import rounds, warm
 from .processes import Trouble
 
@@ -53,7 +53,7 @@ def measure(scene, names, given, full):
     if not given.only and not given.quick:
         text = report.document(facts, figures, TITLES, verdicts)
         (HERE / "results.md").write_text(text)
-        caption = f"{date.today()}, {needs.machine()}"
+        caption = f"{date.today()}, {versions.machine()}"
         (HERE / "results.svg").write_text(chart.draw(figures, TITLES, caption))
         print("written: loadtest/results.md, loadtest/results.svg")
     if troubles:
@@ -100,9 +100,9 @@ def check(found):
 
 
 def about(scene, figures, full, seconds):
-    versions = ", ".join(f"{name} {version}" for name, version in needs.versions(scene.envoy, full).items())
+    programs = ", ".join(f"{name} {version}" for name, version in versions.measured(scene.envoy, full).items())
     facts = [
-        f"- Date: {date.today()}; {seconds / 60:.0f} minutes.", f"- Machine: {needs.machine()}.", f"- Versions: {versions}.",
+        f"- Date: {date.today()}; {seconds / 60:.0f} minutes.", f"- Machine: {versions.machine()}.", f"- Versions: {programs}.",
         "- Again: `loadtest/run`.",
     ]
     if noise := report.noise(figures):
