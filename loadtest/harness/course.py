@@ -21,10 +21,9 @@ RACES = {
 }
 SINGLE = {"memory": alone.memory, "start": alone.start}
 QUICK = ("http", "new", "opaque", "grpc", "nginx", "start")
-PEERS = {"envoy", "peers"}
 
 
-def measure(scene, names, given, full):
+def measure(scene, names, given):
     figures, troubles, began = {}, {}, time.monotonic()
 
     def take(name):
@@ -47,7 +46,7 @@ def measure(scene, names, given, full):
             take(name)
     verdicts = bounds.verdicts(figures)
     print("\n" + report.terminal(report.reached(verdicts), ("numbers to reach", "limit", "measured", "reached")))
-    facts = about(scene, figures, full, time.monotonic() - began)
+    facts = about(scene, figures, time.monotonic() - began)
     facts += [f"- Not measured: {name}." for name in troubles]
     print("\n" + "\n".join(facts))
     if not given.only and not given.quick:
@@ -99,8 +98,8 @@ def check(found):
                 raise Trouble(f"{name}: {hits:.0f} of {hits + misses:.0f} tokens were in the cache")
 
 
-def about(scene, figures, full, seconds):
-    programs = ", ".join(f"{name} {version}" for name, version in versions.measured(scene.envoy, full).items())
+def about(scene, figures, seconds):
+    programs = ", ".join(f"{name} {version}" for name, version in versions.measured(scene).items())
     facts = [
         f"- Date: {date.today()}; {seconds / 60:.0f} minutes.", f"- Machine: {versions.machine()}.", f"- Versions: {programs}.",
         "- Again: `loadtest/run`.",

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 from . import cores
-from .needs import ENVOY_VERSION, HOME, PACKAGES, ROOT
+from .needs import ENVOY_VERSION, HOME, PEERS, ROOT
 
 
-def measured(envoy, full):
+def measured(scene):
     """Name and version of everything that is measured or measures."""
     lines = lambda *command: subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False)
@@ -24,13 +24,13 @@ def measured(envoy, full):
     commit = first("git", "-C", ROOT, "rev-parse", "--short", "HEAD")
     changed = bool(first("git", "-C", ROOT, "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock"))
     found["Vidimus"] = commit + (" with changes" if changed else "")
-    if full:
-        found["Envoy"] = ENVOY_VERSION if "ENVOY" not in os.environ else first(envoy, "--version").strip()
+    if scene.node:
+        found["Envoy"] = ENVOY_VERSION if "ENVOY" not in os.environ else first(scene.envoy, "--version").strip()
         found["Apache"] = first("apache2", "-v").split("/")[-1].split(" ")[0]
         openidc = first("dpkg-query", "-W", "-f", "${Version}", "libapache2-mod-auth-openidc")
         found["mod_auth_openidc"] = openidc or "unknown"
         found["node"] = first("node", "--version").lstrip("v")
-        for package in (package.rsplit("@", 1)[0] for package in PACKAGES):
+        for package in PEERS:
             about = HOME / "node/node_modules" / package / "package.json"
             found[package] = json.loads(about.read_text())["version"]
     return found
