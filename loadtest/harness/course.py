@@ -90,8 +90,8 @@ def check(found):
     """A figure that means something else than its row says is none."""
     for figure in found:
         name, changes = figure.row.name, figure.row.changes
-        if figure.refused > figure.rate * 0.001:
-            raise Trouble(f"{name}: {figure.refused} answers were no 2xx")
+        if figure.refused + figure.failed > figure.requests * 0.001:
+            raise Trouble(f"{name}: of {figure.requests:,} requests {figure.refused:,} got no 2xx, {figure.failed:,} failed")
         if "every token new" in name:
             hits, misses = changes["vidimus_token_cache_hits"], changes["vidimus_token_cache_misses"]
             if hits > misses * 0.01:

@@ -27,6 +27,7 @@ class Row:
 
 @dataclass
 class Sample:
+    requests: int
     rate: float
     p50: float
     p99: float
@@ -41,10 +42,10 @@ class Sample:
 
 @dataclass
 class Figures:
-    """Medians over the rounds; ratios are medians of each round's ratio."""
+    """Medians over the rounds; ratios are medians of each round's ratio. Requests, refused and failed are sums."""
 
     row: Row
-    samples: list
+    requests: int
     rate: float
     p50: float
     p99: float
@@ -82,7 +83,7 @@ def one(row, seconds, work):
     # h2load warms up a little: those requests cost too, and it does not count them
     counted = min(1.0, result.seconds / wall) if hasattr(row.load, "streams") else 1.0
     return Sample(
-        rate=(result.requests - result.refused) / result.seconds, p50=result.p50, p99=result.p99,
+        requests=result.requests, rate=(result.requests - result.refused) / result.seconds, p50=result.p50, p99=result.p99,
         cpu=sum(spent) * counted / result.requests * 1e6, own_cpu=spent[-1] * counted / result.requests * 1e6,
         memory=row.processes[-1].memory(), refused=result.refused, failed=result.failed,
         load_share=load_cpu / wall, others=max(0.0, others) / wall / 2,
@@ -106,10 +107,11 @@ def rounds(rows, count, seconds, work):
     figures = []
     for row in rows:
         keys = ("rate", "p50", "p99", "cpu", "own_cpu", "load_share", "others")
+        sums = ("requests", "refused", "failed")
         own = samples[row.name]
         figure = Figures(
-            row, own, memory=own[-1].memory, refused=sum(sample.refused for sample in own),
-            failed=sum(sample.failed for sample in own), **{key: middle(row.name, key) for key in keys},
+            row, memory=own[-1].memory, **{key: sum(getattr(sample, key) for sample in own) for key in sums},
+            **{key: middle(row.name, key) for key in keys},
         )
         if row.against:
             pairs = list(zip(own, samples[row.against]))
