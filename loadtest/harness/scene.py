@@ -76,10 +76,12 @@ def _connects(target):
     return True
 
 
-def checked(name, load, target, processes, good, refusal=401, **others):
-    """A row of a server that has just shown that it tells a good token from a forged one."""
+def checked(name, load, target, processes, good, refusal=401, stranger=None, **others):
+    """A row of a server that has just shown that it tells a good token from a forged one, and from a stranger's."""
     expect(name, "the good token", ask.status(target, load.path, good), range(200, 300))
     expect(name, "a forged one", ask.status(target, load.path, ask.forged(good)), (refusal,))
+    if stranger:
+        expect(name, "one of another issuer", ask.status(target, load.path, stranger), (401, 403))
     return Row(name, load, target, processes, **others)
 
 
