@@ -21,6 +21,7 @@ class Row:
     against: str | None = None
     beside: object = None  # another load at the same time, which is not measured
     seconds: float | None = None
+    warm: float = 0.3  # seconds before the first round; compilers at run time need more
     watch: object = None  # called before and after each round: two dictionaries of series
     changes: dict = field(default_factory=dict)  # what the series did, summed over the rounds
 
@@ -93,7 +94,7 @@ def one(row, seconds, work):
 def warm(rows, work):
     """So that connections, caches and just-in-time compilers are not seen at work."""
     for row in rows:
-        one(row, 0.3, work)
+        one(row, row.warm, work)
         row.changes.clear()
 
 
