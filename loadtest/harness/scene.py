@@ -21,6 +21,7 @@ class Scene:
         self.is_root = os.getuid() == 0
         self.tokens = Tokens(null, work)
         self.issuer = None
+        self.left_out = []
         self._names = 0
 
     @contextmanager
@@ -30,6 +31,12 @@ class Scene:
             yield
         finally:
             end_all()
+
+    def leave_out(self, what):
+        """Says, now and in the facts about the run, what this machine cannot measure."""
+        if what not in self.left_out:
+            self.left_out.append(what)
+            print(f"left out: {what}", flush=True)
 
     def name(self, kind):
         self._names += 1
