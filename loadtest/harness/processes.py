@@ -126,8 +126,11 @@ def reap_in(folder):
 
 
 def _tell(sign, group):
-    _reaper.stdin.write(f"{sign}{group}\n")
-    _reaper.stdin.flush()
+    try:
+        _reaper.stdin.write(f"{sign}{group}\n")
+        _reaper.stdin.flush()
+    except OSError:
+        pass  # someone has ended it; we still end what we start
 
 
 def end_with_us():
