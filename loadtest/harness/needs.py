@@ -20,6 +20,8 @@ APACHE_MODULES = Path("/usr/lib/apache2/modules")
 
 def install(names):
     """Of what these tables need: the paths of Envoy and of the folder with Node's packages, or None."""
+    if len(os.sched_getaffinity(0)) < 2:
+        raise Trouble("two cores are needed: one for the servers, one for the load")
     os.environ["PATH"] += ":/usr/sbin"  # where Debian keeps nginx and apache2
     wanted = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx", "curl": "curl", "openssl": "openssl"}
     if peers := "peers" in names:
