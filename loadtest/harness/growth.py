@@ -40,11 +40,11 @@ def connections(scene):
             scene.leave_out(f"{count:,} connections: only {allow_many_files():,} open files are allowed (ulimit -Hn)")
             continue
         # Thousands do not connect in an instant: the kernel's queue for new ones holds fewer.
-        load, seconds = Wrk(token=token, connections=count), 5 if count > 1024 else None
+        load, times = Wrk(token=token, connections=count), dict(seconds=5, warm=2.0) if count > 1024 else {}
         name = "1 connection" if count == 1 else f"{count:,} connections"
         rows += [
-            Row(f"null hyper, {name}", load, null.port, [null.process], seconds=seconds),
-            checked(f"Vidimus, {name}", load, sidecar.port, [sidecar.process], token, seconds=seconds,
+            Row(f"null hyper, {name}", load, null.port, [null.process], **times),
+            checked(f"Vidimus, {name}", load, sidecar.port, [sidecar.process], token, **times,
                     against=f"null hyper, {name}"),
         ]
     return rows
