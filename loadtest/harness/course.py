@@ -51,7 +51,8 @@ def measure(scene, names, given):
             repeated.append(name)
             take(name)
     verdicts = bounds.verdicts(figures)
-    print("\n" + report.terminal(report.reached(verdicts), ("numbers to reach", "limit", "measured", "reached")))
+    if verdicts:
+        print("\n" + report.terminal(report.reached(verdicts), ("numbers to reach", "limit", "measured", "reached")))
     facts = about(scene, figures, time.monotonic() - began)
     if repeated:
         facts.append(f"- Measured twice, because the first run missed a number or failed; the second counts: {', '.join(repeated)}.")
