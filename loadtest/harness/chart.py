@@ -2,7 +2,7 @@
 
 from html import escape
 
-LEFT, BAR, RIGHT, STEP, THICK = 380, 520, 110, 24, 15
+LEFT, BAR, RIGHT, STEP, THICK = 450, 520, 110, 24, 15
 TABLES = ("http", "new", "opaque", "grpc", "nginx", "envoy", "peers")
 
 

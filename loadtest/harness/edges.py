@@ -83,8 +83,11 @@ def ext_authz():
         "typed_config": {
             "@type": f"{TYPES}.http.ext_authz.v3.ExtAuthz",
             "transport_api_version": "V3",
-            "grpc_service": {"envoy_grpc": {"cluster_name": "vidimus"}, "timeout": "6s"},
-            "allowed_headers": {"patterns": [{"exact": "authorization"}, {"exact": "x-forwarded-client-cert"}]},
+            "grpc_service": {
+                "envoy_grpc": {"cluster_name": "vidimus"}, "timeout": "6s",
+                "retry_policy": {"retry_on": "reset-before-request,connect-failure", "num_retries": 1},
+            },
+            "allowed_headers": {"patterns": [{"exact": "authorization"}]},
             "encode_raw_headers": True,
             "failure_mode_allow": False,
         },

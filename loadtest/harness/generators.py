@@ -1,5 +1,7 @@
 """wrk and h2load, run for a moment on the core for load."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -7,7 +9,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .processes import LOAD_CORE, Trouble, pin
+from .cores import LOAD_CORE
+from .processes import Trouble, pin
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 SCRIPT = Path(__file__).with_name("wrk.lua")

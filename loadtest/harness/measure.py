@@ -1,10 +1,13 @@
 """Rows that are measured in turn, round by round, and what becomes of the rounds."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass, field
 from statistics import median
 
-from .processes import LOAD_CORE, SERVER_CORE, Trouble, busy
+from .cores import LOAD_CORE, SERVER_CORE
+from .processes import Trouble, busy
 
 
 @dataclass
@@ -18,12 +21,14 @@ class Row:
     against: str | None = None
     beside: object = None  # another load at the same time, which is not measured
     seconds: float | None = None
+    warm: float = 0.3  # seconds before the first round; compilers at run time need more
     watch: object = None  # called before and after each round: two dictionaries of series
     changes: dict = field(default_factory=dict)  # what the series did, summed over the rounds
 
 
 @dataclass
 class Sample:
+    requests: int
     rate: float
     p50: float
     p99: float
@@ -38,10 +43,10 @@ class Sample:
 
 @dataclass
 class Figures:
-    """Medians over the rounds; ratios are medians of each round's ratio."""
+    """Medians over the rounds; ratios are medians of each round's ratio. Requests, refused and failed are sums."""
 
     row: Row
-    samples: list
+    requests: int
     rate: float
     p50: float
     p99: float
@@ -79,7 +84,7 @@ def one(row, seconds, work):
     # h2load warms up a little: those requests cost too, and it does not count them
     counted = min(1.0, result.seconds / wall) if hasattr(row.load, "streams") else 1.0
     return Sample(
-        rate=(result.requests - result.refused) / result.seconds, p50=result.p50, p99=result.p99,
+        requests=result.requests, rate=(result.requests - result.refused) / result.seconds, p50=result.p50, p99=result.p99,
         cpu=sum(spent) * counted / result.requests * 1e6, own_cpu=spent[-1] * counted / result.requests * 1e6,
         memory=row.processes[-1].memory(), refused=result.refused, failed=result.failed,
         load_share=load_cpu / wall, others=max(0.0, others) / wall / 2,
@@ -89,7 +94,7 @@ def one(row, seconds, work):
 def warm(rows, work):
     """So that connections, caches and just-in-time compilers are not seen at work."""
     for row in rows:
-        one(row, 0.3, work)
+        one(row, row.warm, work)
         row.changes.clear()
 
 
@@ -103,10 +108,11 @@ def rounds(rows, count, seconds, work):
     figures = []
     for row in rows:
         keys = ("rate", "p50", "p99", "cpu", "own_cpu", "load_share", "others")
+        sums = ("requests", "refused", "failed")
         own = samples[row.name]
         figure = Figures(
-            row, own, memory=own[-1].memory, refused=sum(sample.refused for sample in own),
-            failed=sum(sample.failed for sample in own), **{key: middle(row.name, key) for key in keys},
+            row, memory=own[-1].memory, **{key: sum(getattr(sample, key) for sample in own) for key in sums},
+            **{key: middle(row.name, key) for key in keys},
         )
         if row.against:
             pairs = list(zip(own, samples[row.against]))

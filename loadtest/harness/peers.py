@@ -32,7 +32,10 @@ OIDCOAuthRemoteUserClaim preferred_username
 OIDCCryptoPassphrase load
 <Location "/auth">
     AuthType oauth20
-    Require valid-user
+    <RequireAll>
+        Require claim "iss:{issuer}"
+        Require claim aud:orders-api
+    </RequireAll>
 </Location>
 """
 
@@ -47,6 +50,7 @@ class Apache:
         config = scene.work / "apache.conf"
         config.write_text(APACHE.format(
             work=scene.work, port=self.port, modules=APACHE_MODULES, certificate=scene.tokens.certificate(),
+            issuer=ISSUER,
             user="User www-data\nGroup www-data" if scene.is_root else "",
         ))
         if scene.is_root:  # whose workers are another user

@@ -8,14 +8,18 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
-SERVER_CORE, LOAD_CORE = 0, 1
+from .cores import SERVER_CORE
+
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None)
 _started = []
+_reaper = None
 
 
 class Trouble(Exception):
@@ -29,7 +33,7 @@ def allow_many_files():
 
 
 def pin(core):
-    """For a child: its core, and that it dies with us."""
+    """For a child: its core, and that it dies with us. Its own children do not: for them there is the reaper."""
 
     def prepare():
         os.sched_setaffinity(0, {core})
@@ -52,8 +56,8 @@ class Process:
                 )
             except OSError as error:
                 raise Trouble(f"cannot start {name}: {error}") from error
-        self.core = core
         _started.append(self)
+        _tell("+", self.popen.pid)
 
     def _members(self):
         for entry in os.listdir("/proc"):
@@ -104,6 +108,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 continue
         self.popen.wait()
+        _tell("-", self.popen.pid)
 
 
 def end_all():
@@ -111,8 +116,25 @@ def end_all():
         process.end()
 
 
+def reap_in(folder):
+    """Starts what ends all this if we are killed, and removes the folder."""
+    global _reaper
+    script = Path(__file__).with_name("reaper.py")
+    _reaper = subprocess.Popen(
+        [sys.executable, "-B", script, folder], stdin=subprocess.PIPE, text=True, start_new_session=True, cwd="/",
+    )
+
+
+def _tell(sign, group):
+    try:
+        _reaper.stdin.write(f"{sign}{group}\n")
+        _reaper.stdin.flush()
+    except OSError:
+        pass  # someone has ended it; we still end what we start
+
+
 def end_with_us():
-    """On every way out but SIGKILL, for which there is pin()."""
+    """On every way out but SIGKILL, for which there are pin() and the reaper."""
 
     def told(number, _):
         raise SystemExit(128 + number)

@@ -4,9 +4,10 @@ import os
 from contextlib import contextmanager
 
 from . import ask
+from .cores import LOAD_CORE
 from .edges import Envoy, Nginx
 from .measure import Row
-from .processes import LOAD_CORE, Process, Trouble, end_all, free_port, wait_for
+from .processes import Process, Trouble, end_all, free_port, wait_for
 from .sidecar import Vidimus
 from .tokens import Issuer, Tokens
 
@@ -20,6 +21,7 @@ class Scene:
         self.is_root = os.getuid() == 0
         self.tokens = Tokens(null, work)
         self.issuer = None
+        self.left_out = []
         self._names = 0
 
     @contextmanager
@@ -29,6 +31,12 @@ class Scene:
             yield
         finally:
             end_all()
+
+    def leave_out(self, what):
+        """Says, now and in the facts about the run, what this machine cannot measure."""
+        if what not in self.left_out:
+            self.left_out.append(what)
+            print(f"left out: {what}", flush=True)
 
     def name(self, kind):
         self._names += 1
@@ -75,10 +83,12 @@ def _connects(target):
     return True
 
 
-def checked(name, load, target, processes, good, refusal=401, **others):
-    """A row of a server that has just shown that it tells a good token from a forged one."""
+def checked(name, load, target, processes, good, refusal=401, stranger=None, **others):
+    """A row of a server that has just shown that it tells a good token from a forged one, and from a stranger's."""
     expect(name, "the good token", ask.status(target, load.path, good), range(200, 300))
     expect(name, "a forged one", ask.status(target, load.path, ask.forged(good)), (refusal,))
+    if stranger:
+        expect(name, "one of another issuer", ask.status(target, load.path, stranger), (401, 403))
     return Row(name, load, target, processes, **others)
 
 

@@ -108,40 +108,45 @@ def envoy(scene):
     edge = lambda socket: scene.envoy_with(auth=ext_authz(), socket=socket)
     bare, null_edge, own_edge = scene.envoy_with(), edge(null.socket), edge(sidecar.socket)
     keys = scene.tokens.jwks
-    cached, uncached = (scene.envoy_with(auth=jwt_authn(ISSUER, keys, size)) for size in (1000, 0))
+    narrow, cached, uncached = (scene.envoy_with(auth=jwt_authn(ISSUER, keys, size)) for size in (1000, 4000, 0))
     against = "Envoy + null tonic"
-    row = lambda name, load, own: checked(name, load, own.port, [own.process], token, against=against)
+    row = lambda name, load, own: checked(
+        name, load, own.port, [own.process], token, stranger=scene.tokens.stranger(), against=against)
     pair = [own_edge.process, sidecar.process]
     return [
         Row("Envoy + null tonic", load, null_edge.port, [null_edge.process, null.process]),
         checked("Envoy + Vidimus", load, own_edge.port, pair, token, against=against),
         checked("Envoy + Vidimus, 2,000 tokens", crowd, own_edge.port, pair, token, against=against),
         Row("Envoy without any check", load, bare.port, [bare.process], against),
-        row("Envoy jwt_authn, its cache on, one token", load, cached),
-        row("Envoy jwt_authn, its cache on, 2,000 tokens", crowd, cached),
-        row("Envoy jwt_authn, its cache off", load, uncached),
+        row("Envoy jwt_authn, cached, one token", load, cached),
+        row("Envoy jwt_authn, cached, 2,000 tokens", crowd, cached),
+        row("Envoy jwt_authn, cache of 1,000, 2,000 tokens in a circle: never found", crowd, narrow),
+        row("Envoy jwt_authn, no cache", load, uncached),
     ]
 
 
 def peers(scene):
-    """As a target for auth_request that answers 2xx for the same token."""
+    """As a target for auth_request that answers 2xx for the same token. Whoever has no cache is asked with the
+    tokens of which every one is new to Vidimus."""
     token = scene.tokens.one()
     load = Wrk(token=token)
     crowd = Wrk(env=env(scene.tokens.many(2000), 2000))
-    null, sidecar = scene.null_http(), scene.sidecar()
+    all_new = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd))
+    null, sidecar, small = scene.null_http(), scene.sidecar(), scene.sidecar(cache="1MiB")
     keys = scene.tokens.jwks
-    cached, uncached = (scene.envoy_with(auth=jwt_authn(ISSUER, keys, size)) for size in (1000, 0))
+    cached, uncached = (scene.envoy_with(auth=jwt_authn(ISSUER, keys, size)) for size in (4000, 0))
     apache, keycloak, bearer = Apache(scene), Node(scene, "keycloak"), Node(scene, "bearer")
     row = lambda name, load, own, **others: checked(
-        name, load, own.port, [own.process], token, against="null hyper", **others)
+        name, load, own.port, [own.process], token, stranger=scene.tokens.stranger(), against="null hyper", **others)
     return [
         Row("null hyper", load, null.port, [null.process]),
-        row("Vidimus, one token", load, sidecar),
-        row("Vidimus, 2,000 tokens", crowd, sidecar),
-        row("Envoy jwt_authn, its cache on, one token", load, cached),
-        row("Envoy jwt_authn, its cache on, 2,000 tokens", crowd, cached),
-        row("Envoy jwt_authn, its cache off", load, uncached),
-        row("Apache mod_auth_openidc", load, apache),
-        row("express + express-oauth2-jwt-bearer", load, bearer),
-        row("express + keycloak-connect", load, keycloak, refusal=403),
+        row("Vidimus, cached, one token", load, sidecar),
+        row("Vidimus, cached, 2,000 tokens", crowd, sidecar),
+        row("Vidimus, every token new", all_new, small, watch=small.metrics),
+        row("Envoy jwt_authn, cached, one token", load, cached),
+        row("Envoy jwt_authn, cached, 2,000 tokens", crowd, cached),
+        row("Envoy jwt_authn, no cache", all_new, uncached),
+        row("Apache mod_auth_openidc, no cache", all_new, apache),
+        row("express-oauth2-jwt-bearer, no cache", all_new, bearer, warm=2.0),
+        row("keycloak-connect (deprecated), no cache", all_new, keycloak, refusal=403, warm=2.0),
     ]

@@ -76,6 +76,10 @@ class Tokens:
         with open(self.many(1, algorithm, size, **others)) as file:
             return file.readline().strip()
 
+    def stranger(self):
+        """A token of another realm, with a good signature by a key that the realm has too."""
+        return self.one(issuer=f"{SERVER}/realms/r%%%%")
+
     def question(self, token):
         """What Envoy asks by gRPC, in a file."""
         file = self._work / f"question-{hashlib.sha256(token.encode()).hexdigest()[:16]}"
@@ -89,7 +93,6 @@ class Tokens:
             capture_output=True, text=True, check=True,
         ).stdout
         return "".join(pem.strip().split("\n")[1:-1])
-
 
     def certificate(self):
         """The realm's RSA key as mod_auth_openidc wants it where the issuer has no https: KID#FILE."""

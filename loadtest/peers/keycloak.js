@@ -5,6 +5,7 @@ const Keycloak = require("keycloak-connect");
 const [port, server, realm, key] = process.argv.slice(2);
 const keycloak = new Keycloak({}, {
   realm, "auth-server-url": server, resource: "orders-api", "bearer-only": true, "realm-public-key": key,
+  "verify-token-audience": true,
 });
 const app = express();
 app.use(keycloak.middleware());

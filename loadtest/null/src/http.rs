@@ -46,8 +46,11 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, key: Option<Arc
         let answer = answer(&request, key.as_ref().map(|key| &***key));
         async { Ok::<_, Infallible>(answer) }
     });
+    // As `src/server/connection.rs` sets it: no timer, answers in one piece, the same bound for headers.
+    let mut http = http1::Builder::new();
+    http.max_buf_size(HEADER_BYTES).header_read_timeout(None).writev(false);
     // The other end has gone: no news.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn answer(request: &Request<Incoming>, key: Option<&[u8]>) -> Response<Full<Bytes>> {
@@ -74,6 +77,9 @@ fn is_signed(token: &[u8], key: &[u8]) -> bool {
         .verify(&token[..dot], &signature[..length])
         .is_ok()
 }
+
+/// The defaults of Vidimus: 48 KiB, and the token's 16 KiB beside them.
+const HEADER_BYTES: usize = 64 * 1024;
 
 /// What Vidimus says of the token that `mint` makes.
 pub(crate) const HEADERS: [(&str, &str); 6] = [

@@ -1,0 +1,134 @@
+"""The course of a run: table after table, once more what missed, and what is written."""
+
+import time
+from datetime import date
+from pathlib import Path
+
+from . import alone, bounds, chart, growth, report, tables, versions
+from .measure import rounds, warm
+from .processes import Trouble
+
+HERE = Path(__file__).resolve().parents[1]
+LIMIT = 570  # seconds, from the first measurement on; what would go beyond is not measured again
+REPEATS = 2  # tables that are measured again
+ROUNDS, SECONDS = 5, 1.2
+# Name, what builds its rows, rounds.
+RACES = {
+    "http": (tables.http, ROUNDS), "new": (tables.new, ROUNDS), "opaque": (tables.opaque, 3),
+    "grpc": (tables.grpc, ROUNDS), "nginx": (tables.nginx, ROUNDS), "envoy": (tables.envoy, 3),
+    "peers": (tables.peers, 3), "stall": (alone.stall, ROUNDS), "sizes": (growth.sizes, 3),
+    "connections": (growth.connections, 1), "realms": (growth.realms, ROUNDS), "policies": (growth.policies, 3),
+    "distinct": (growth.distinct, 1),
+}
+SINGLE = {"memory": alone.memory, "start": alone.start}
+QUICK = ("http", "new", "opaque", "grpc", "nginx", "start")
+
+
+def measure(scene, names, given):
+    figures, troubles, repeated, began = {}, {}, [], time.monotonic()
+    lengths = {}
+
+    def take(name):
+        """The last run of a table counts, better or not."""
+        troubles.pop(name, None)
+        figures.pop(name, None)
+        start = time.monotonic()
+        try:
+            figures[name] = table(scene, name, given.quick)
+        except Trouble as trouble:
+            print(f"cannot be measured: {trouble}", flush=True)
+            troubles[name] = trouble
+        lengths[name] = time.monotonic() - start
+        print(f"({lengths[name]:.0f} s)", flush=True)
+
+    for name in names:
+        take(name)
+    for name in [] if given.quick else sorted(names, key=lambda name: name not in troubles):  # failures first
+        again = name in troubles or missed(bounds.verdicts({name: figures[name]}))
+        time_left = LIMIT - (time.monotonic() - began)
+        if again and len(repeated) < REPEATS and lengths[name] < time_left:
+            print("\nOnce more:")
+            repeated.append(name)
+            take(name)
+    verdicts = bounds.verdicts(figures)
+    if verdicts:
+        print("\n" + report.terminal(report.reached(verdicts), ("numbers to reach", "limit", "measured", "reached")))
+    facts = about(scene, figures, time.monotonic() - began)
+    if repeated:
+        facts.append(f"- Measured twice, because the first run missed a number or failed; the second counts: {', '.join(repeated)}.")
+    facts += [f"- Left out: {what}." for what in scene.left_out]
+    facts += [f"- Not measured: {name}." for name in troubles]
+    print("\n" + "\n".join(facts))
+    if not given.only and not given.quick:
+        write(facts, figures, verdicts)
+    if troubles:
+        return 2
+    if given.quick or not missed(verdicts):
+        return 0
+    print("\nmissed: " + "; ".join(bound.text for bound, _, holds in verdicts if not holds))
+    return 1
+
+
+def write(facts, figures, verdicts):
+    (HERE / "results.md").write_text(report.document(facts, figures, TITLES, verdicts))
+    caption = f"{date.today()}, {versions.machine()}"
+    (HERE / "results.svg").write_text(chart.draw(figures, TITLES, caption))
+    print("written: loadtest/results.md, loadtest/results.svg")
+
+
+def missed(verdicts):
+    return sum(not holds for _, _, holds in verdicts)
+
+
+def table(scene, name, quick):
+    """The figures of one table, printed as soon as they are there."""
+    print(f"\n=== {name}: {TITLES[name]}", flush=True)
+    with scene.table():
+        if name in SINGLE:
+            found = SINGLE[name](scene)
+            print("\n".join(report.alone({name: found})), flush=True)
+            return found
+        build, count = RACES[name]
+        rows = build(scene)
+        seconds = 0.5 if quick else SECONDS
+        warm(rows, scene.work)
+        found = rounds(rows, 1 if quick else count, seconds, scene.work)
+    check(found)
+    print(report.terminal([report.cells(figure) for figure in found]))
+    print("\n".join(report.notes(found)), flush=True)
+    return found
+
+
+def check(found):
+    """A figure that means something else than its row says is none."""
+    for figure in found:
+        name, changes = figure.row.name, figure.row.changes
+        if figure.refused + figure.failed > figure.requests * 0.001:
+            raise Trouble(f"{name}: of {figure.requests:,} requests {figure.refused:,} got no 2xx, {figure.failed:,} failed")
+        if "every token new" in name:
+            hits, misses = changes["vidimus_token_cache_hits"], changes["vidimus_token_cache_misses"]
+            if hits > misses * 0.01:
+                raise Trouble(f"{name}: {hits:.0f} of {hits + misses:.0f} tokens were in the cache")
+
+
+def about(scene, figures, seconds):
+    programs = ", ".join(f"{name} {version}" for name, version in versions.measured(scene).items())
+    facts = [
+        f"- Date: {date.today()}; {seconds / 60:.0f} minutes.", f"- Machine: {versions.machine()}.", f"- Versions: {programs}.",
+        "- Again: `loadtest/run`.",
+    ]
+    if noise := report.noise(figures):
+        share, where = noise
+        facts.append(f"- Others used at most {share:.0%} of the two cores (median of the rounds; {where}).")
+    return facts
+
+
+TITLES = {
+    "http": "Cached, over HTTP", "new": "Every token new, RS256",
+    "opaque": "Opaque tokens: the realm's answer is used for 30 s", "grpc": "Cached, ext_authz by gRPC",
+    "nginx": "Behind nginx, over a unix socket", "envoy": "Behind Envoy, by gRPC over a unix socket",
+    "peers": "What else answers 2xx for the same token", "stall": "Cached tokens (RS256) while others (ES384) come new",
+    "sizes": "Growth: length of the token", "connections": "Growth: connections", "realms": "Growth: realms",
+    "policies": "Growth: policies", "distinct": "Growth: different tokens under 64 MiB of cache",
+    "memory": "Memory", "start": "Start to ready, issuer on loopback",
+}
