@@ -132,9 +132,11 @@ async fn a_request_that_waits_when_sigterm_comes_is_answered_in_time() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let table = Table::new();
     table.area("SIGTERM with a request in flight");
-    for (drain, answer, log) in
-        [("20s", "503, Retry-After 5", "ended\n"), ("1s", "no answer", "did not finish")]
-    {
+    // Who still waits when the time is over is told so if the process gets that far: its end is what counts.
+    for (drain, answers, log) in [
+        ("20s", &["503, Retry-After 5"][..], "ended\n"),
+        ("1s", &["503, Retry-After 5", "no answer"], "did not finish"),
+    ] {
         let configuration = beside(&issuer, "5m", "10s");
         let configuration = configuration
             .replace("[server]\n", &format!("[server]\ndrain_timeout = \"{drain}\"\n"));
@@ -149,9 +151,9 @@ async fn a_request_that_waits_when_sigterm_comes_is_answered_in_time() {
         let told = asked.told();
         table.judged(
             &format!("drain_timeout {drain}: the request"),
-            answer,
+            &answers.join(" or "),
             &told,
-            told.starts_with(answer),
+            answers.iter().any(|answer| told.starts_with(answer)),
         );
         let got = format!("{:?}, after {:.1?}", ended.0, ended.1);
         let limit = Duration::from_secs(if drain == "1s" { 2 } else { 6 });
