@@ -12,7 +12,6 @@ use std::time::Duration;
 use vidimus::builder::{
     Algorithm, BindingRule, ForwardedCertificate, Introspection, Policy, Provider, Realm, UseFor,
 };
-use vidimus::check::Limits;
 use vidimus::{BuildError, Config, GateBuilder};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -21,10 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
-use vidimus::builder::{
-    Algorithm, BindingRule, ForwardedCertificate, Introspection, Policy, Provider, Realm, UseFor,
-    reqwest,
-};
+use vidimus::builder::{Algorithm, Introspection, Policy, Realm, reqwest};
 use vidimus::check::{CertificateError, ClientCertificate, Limits, RawToken, Thumbprint, UnixTime};
 use vidimus::gate::{ManualClock, NoReply, Refresh, Source};
 use vidimus::telemetry::GateMetrics;
