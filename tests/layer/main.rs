@@ -9,6 +9,8 @@
 
 mod certificates;
 mod in_axum;
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -31,6 +33,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use log::log;
 use serde_json::json;
 use tokio::time::timeout;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
@@ -416,29 +419,4 @@ async fn every_decision_is_shown_once() {
     through(&layer, world.ask()).await;
     through(&layer, ask("x")).await;
     assert_eq!(count.load(Ordering::SeqCst), 2);
-}
-
-/// What is logged on this thread.
-fn log() -> (impl Fn() -> String, impl Sized) {
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let memory = Memory::default();
-    let writer = memory.clone();
-    let logs = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let read = move || String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
-    let second = tracing::Dispatch::new(tracing_subscriber::registry()); // see support::realm::log
-    (read, (second, tracing::subscriber::set_default(logs)))
 }
