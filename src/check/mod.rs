@@ -73,5 +73,7 @@ pub use keys::{Algorithm, Key, KeyId, KeySet, KeySetError, Skipped};
 pub use policy::{Policy, Role};
 pub use realm::{AudienceRule, Realm, RealmRules, Realms, SameIssuer};
 pub use time::UnixTime;
+#[cfg(feature = "gate")]
+pub(crate) use token::TokenKey;
 pub use token::{Limits, OwnedToken, RawToken, TokenDigest};
 pub use verify::{Lookup, Verification, Verified, verify, verify_unless_slow};

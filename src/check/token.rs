@@ -25,11 +25,16 @@ impl<'a> RawToken<'a> {
         Self(token)
     }
 
-    /// What the cache knows it by.
+    /// What tells it from every other token, and cannot be used as one.
     pub fn digest(self) -> TokenDigest {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
-        TokenDigest(bytes)
+        TokenDigest::of(self.0)
+    }
+
+    /// The same for a token whose signature is good, with less to digest.
+    #[cfg(feature = "gate")]
+    pub(crate) fn key(self) -> TokenKey<'a> {
+        let (signed, signature) = self.0.split_at(self.0.rfind('.').map_or(0, |dot| dot + 1));
+        TokenKey { signed, signature: TokenDigest::of(signature) }
     }
 
     /// The text itself, to send it to its issuer. Never for logs, metrics or answers.
@@ -78,16 +83,26 @@ impl fmt::Debug for OwnedToken {
     }
 }
 
-/// SHA-256 of a token: what caches know it by.
+/// SHA-256 of a token, or of its signature: what caches know it by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
-#[cfg(feature = "gate")]
 impl TokenDigest {
-    /// As good as random to whoever does not look for collisions of so few bits: for a table's slots.
-    pub(crate) fn first_bits(&self) -> u64 {
-        self.0.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        Self(bytes)
     }
+}
+
+/// A JWS up to its last dot, as it came, and its signature as SHA-256: two tokens with one key are one
+/// token, and the key cannot be used as one. What is no JWS may have its secret elsewhere: see
+/// [`RawToken::digest`].
+#[cfg(feature = "gate")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TokenKey<'a> {
+    pub(crate) signed: &'a str,
+    pub(crate) signature: TokenDigest,
 }
 
 impl fmt::Debug for TokenDigest {
@@ -222,6 +237,17 @@ mod tests {
         assert_eq!(jws.header.key_id(), Some("k"));
         assert_eq!(jws.signature, b"signature");
         assert_eq!(jws.signed, text.rsplit_once('.').unwrap().0.as_bytes());
+    }
+
+    #[cfg(feature = "gate")]
+    #[test]
+    fn a_key_is_the_whole_token_and_shows_no_signature() {
+        for text in ["a.b.c", "a.b.", ".", "..", "abc", "", "a.b", ".abc"] {
+            let key = RawToken::new(text).key();
+            let rest = text.strip_prefix(key.signed).unwrap();
+            assert!(key.signature == TokenDigest::of(rest) && !rest.contains('.'), "{text}");
+            assert!(key.signed.is_empty() || key.signed.ends_with('.'), "{text}");
+        }
     }
 
     #[test]

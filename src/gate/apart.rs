@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Live;
-use super::cache::TokenCache;
+use super::cache::{Moment, TokenCache};
 use super::snapshot::Version;
 use crate::check::{Denial, OwnedToken, TokenDigest, Verification, Verified, verify};
 
@@ -126,18 +126,19 @@ impl Prover {
     fn prove(&self, policy: &str, token: &OwnedToken) -> Option<Proven> {
         let snapshot = self.live.load();
         let policy = snapshot.policy(policy)?;
-        let (digest, version, now) = (token.as_raw().digest(), snapshot.version, self.live.now());
-        if self.cache.knows(&digest, version) {
+        let (token, now) = (token.as_raw(), self.live.now());
+        let moment = Moment { version: snapshot.version, now, uptime: self.live.uptime() };
+        if self.cache.knows(token, moment) {
             return None; // somebody who waited for the same one was first
         }
-        let found = match verify(token.as_raw(), policy, &snapshot.realms, snapshot.limits, now) {
+        let found = match verify(token, policy, &snapshot.realms, snapshot.limits, now) {
             Verification::Verified(proof) => {
                 let proof = Arc::new(proof);
-                self.cache.keep_proof(digest, Arc::clone(&proof), version, now);
+                self.cache.keep_proof(token.key(), Arc::clone(&proof), moment);
                 Ok(proof)
             }
             Verification::Reject { denial: Denial::Signature, realm } => {
-                self.cache.keep_refusal(digest, version, realm);
+                self.cache.keep_refusal(token, realm, moment);
                 Err(realm)
             }
             // Found without a signature, so it costs nothing to find it again.
@@ -146,7 +147,7 @@ impl Prover {
             | Verification::Introspect { .. } => return None,
         };
         self.cache.missed();
-        Some(Proven { digest, version, found })
+        Some(Proven { digest: token.digest(), version: moment.version, found })
     }
 }
 

@@ -1,19 +1,19 @@
 //! What need not be worked out twice: proofs, and for a moment, refusals.
 //!
-//! The cache holds proofs, never verdicts: a hit saves the signature or the call, and nothing else. The
-//! maps are keyed by the token's SHA-256, so a copy of this memory is no collection of tokens. What a
-//! realm answered is kept under that realm: another one's word about the same token is not its own.
+//! The cache holds proofs, never verdicts: a hit saves the signature or the call, and nothing else. Of a
+//! token it keeps SHA-256, or what its signature covers and SHA-256 of that signature: a copy of this memory
+//! is no collection of tokens. What a realm answered is kept under that realm: another one's word about the
+//! same token is not its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use moka::Expiry;
 use moka::sync::Cache;
 
-use super::front::{Front, Store};
+use super::proofs::{Name, Proof, Proofs};
 use super::snapshot::Version;
-use crate::check::{Denial, TokenDigest, UnixTime, Verified};
+use crate::check::{Denial, RawToken, TokenDigest, TokenKey, UnixTime, Verified};
 
 /// How long a refused signature is remembered. Long enough that a bad token in a loop costs nothing;
 /// a key that changes meanwhile ends it at once.
@@ -25,13 +25,11 @@ const MAX_REFUSALS: u64 = 10_000;
 /// The longest `inactive_ttl` that the configuration allows; each entry also knows its own end.
 const MAX_NEGATIVE_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What an entry costs beside its claims: digest, counters, the cache's own nodes and queues.
-const ENTRY_OVERHEAD: usize = 512;
-
 pub(super) struct TokenCache {
-    proofs: Cache<Known, Proof>,
-    front: Front<Proof>,
+    proofs: Proofs,
     refusals: Cache<TokenDigest, (Version, Option<usize>)>,
+    /// By the gate's uptime, in milliseconds: none is left from then on.
+    refusals_until: AtomicU64,
     negatives: Cache<Known, Negative>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -39,21 +37,20 @@ pub(super) struct TokenCache {
     answer_hits: AtomicU64,
 }
 
-/// A token, and which realm has been asked about it, if any.
+/// When something is asked of the cache, or told it.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) version: Version,
+    pub(super) now: UnixTime,
+    /// The gate's.
+    pub(super) uptime: Duration,
+}
+
+/// A token that a realm is asked about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Known {
     pub(super) digest: TokenDigest,
-    pub(super) asked: Option<usize>,
-}
-
-#[derive(Clone)]
-struct Proof {
-    verified: Arc<Verified>,
-    /// The configuration it was made under.
-    rules: u64,
-    lifetime: Duration,
-    /// By the gate's uptime; only what a realm said ends so.
-    until: Duration,
+    pub(super) realm: usize,
 }
 
 /// A realm said "not active", or something that no token may be.
@@ -84,16 +81,12 @@ pub struct CacheStats {
 impl TokenCache {
     pub(super) fn new(max_bytes: u64) -> Self {
         Self {
-            proofs: Cache::builder()
-                .max_capacity(max_bytes)
-                .weigher(|_, proof: &Proof| weight(&proof.verified))
-                .expire_after(UntilExpiry)
-                .build(),
-            front: Front::new(max_bytes),
+            proofs: Proofs::new(max_bytes),
             refusals: Cache::builder()
                 .max_capacity(MAX_REFUSALS)
                 .time_to_live(REFUSAL_LIFETIME)
                 .build(),
+            refusals_until: AtomicU64::new(0),
             negatives: Cache::builder()
                 .max_capacity(MAX_REFUSALS)
                 .time_to_live(MAX_NEGATIVE_LIFETIME)
@@ -106,38 +99,34 @@ impl TokenCache {
     }
 
     /// A proof made under the current rules.
-    pub(super) fn proof(&self, digest: &TokenDigest, version: Version) -> Option<Arc<Verified>> {
-        let known = Known { digest: *digest, asked: None };
-        let proof = self.front.get(&known, |proof| proof.rules == version.rules, &self.proofs);
-        self.hits.fetch_add(u64::from(proof.is_some()), Ordering::Relaxed);
-        proof.map(|proof| proof.verified)
+    pub(super) fn proof(&self, key: TokenKey<'_>, version: Version) -> Option<Arc<Verified>> {
+        let proof = self.verified(key, version);
+        self.hits.fetch_add(u64::from(proof.is_some()), Relaxed);
+        proof
     }
 
     /// Whether a proof or a refused signature is there. It counts as neither hit nor miss.
-    pub(super) fn knows(&self, digest: &TokenDigest, version: Version) -> bool {
-        let known = Known { digest: *digest, asked: None };
-        self.proofs.get(&known).is_some_and(|proof| proof.rules == version.rules)
-            || self.refusals.get(digest).is_some_and(|(then, _)| then == version)
+    pub(super) fn knows(&self, token: RawToken<'_>, moment: Moment) -> bool {
+        self.verified(token.key(), moment.version).is_some()
+            || self.refused(token, moment).is_some()
+    }
+
+    fn verified(&self, key: TokenKey<'_>, version: Version) -> Option<Arc<Verified>> {
+        let proof = self.proofs.get(Name { key, asked: None });
+        proof.filter(|proof| proof.rules == version.rules).map(|proof| proof.verified)
     }
 
     /// A token that may be in the cache was not.
     pub(super) fn missed(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.misses.fetch_add(1, Relaxed);
     }
 
     /// Keeps a proof until its token ends, and no longer.
-    pub(super) fn keep_proof(
-        &self,
-        digest: TokenDigest,
-        verified: Arc<Verified>,
-        version: Version,
-        now: UnixTime,
-    ) {
+    pub(super) fn keep_proof(&self, key: TokenKey<'_>, verified: Arc<Verified>, moment: Moment) {
         // The leeway belongs to judging: within it the proof may be gone, and the token is verified anew.
-        let lifetime = verified.claims().expires().since(now);
-        if lifetime > Duration::ZERO {
-            let proof = Proof { verified, rules: version.rules, lifetime, until: Duration::MAX };
-            self.insert(Known { digest, asked: None }, proof);
+        if verified.claims().expires() > moment.now {
+            let proof = Proof { verified, rules: moment.version.rules, until: Duration::MAX };
+            self.proofs.insert(Name { key, asked: None }, proof, moment);
         }
     }
 
@@ -150,18 +139,18 @@ impl TokenCache {
     ) -> Option<Result<Arc<Verified>, Denial>> {
         let current = |rules, until| rules == version.rules && uptime < until;
         let fits = |proof: &Proof| current(proof.rules, proof.until);
-        let active = self.front.get(known, fits, &self.proofs);
+        let active = self.proofs.get(known.name()).filter(fits);
         let negative = || self.negatives.get(known).filter(|no| current(no.rules, no.until));
         let answer = match active {
             Some(proof) => Some(Ok(proof.verified)),
             None => negative().map(|no| Err(no.denial)),
         };
-        self.answer_hits.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
+        self.answer_hits.fetch_add(u64::from(answer.is_some()), Relaxed);
         answer
     }
 
     pub(super) fn forget_answer(&self, known: &Known) {
-        self.invalidate(known);
+        self.proofs.remove(known.name());
     }
 
     /// Keeps what a realm said: "active" at most until the token ends.
@@ -169,102 +158,73 @@ impl TokenCache {
         &self,
         known: Known,
         answer: Result<Arc<Verified>, Denial>,
-        version: Version,
-        asked: Duration,
         kept: Duration,
-        now: UnixTime,
+        moment: Moment,
     ) {
-        let rules = version.rules;
+        let rules = moment.version.rules;
         match answer {
             Ok(verified) => {
-                let lifetime = verified.claims().expires().since(now).min(kept);
-                let until = asked.saturating_add(lifetime);
+                let lifetime = verified.claims().expires().since(moment.now).min(kept);
+                let until = moment.uptime.saturating_add(lifetime);
                 self.negatives.invalidate(&known);
-                self.insert(known, Proof { verified, rules, lifetime, until });
+                self.proofs.insert(known.name(), Proof { verified, rules, until }, moment);
             }
             Err(denial) => {
-                let until = asked.saturating_add(kept);
-                self.invalidate(&known);
+                let until = moment.uptime.saturating_add(kept);
+                self.proofs.remove(known.name());
                 self.negatives.insert(known, Negative { denial, rules, until });
             }
         }
     }
 
-    pub(super) fn forget_proof(&self, digest: &TokenDigest) {
-        self.invalidate(&Known { digest: *digest, asked: None });
-    }
-
-    fn insert(&self, known: Known, proof: Proof) {
-        self.proofs.insert(known, proof);
-        self.front.forget(&known);
-    }
-
-    fn invalidate(&self, known: &Known) {
-        self.proofs.invalidate(known);
-        self.front.forget(known);
+    pub(super) fn forget_proof(&self, key: TokenKey<'_>) {
+        self.proofs.remove(Name { key, asked: None });
     }
 
     /// Whether this token's signature was refused a moment ago, under these very rules and keys; and
     /// the place of the realm it claimed to be from.
-    pub(super) fn refusal(&self, digest: &TokenDigest, version: Version) -> Option<Option<usize>> {
-        let refusal = self.refusals.get(digest).filter(|(then, _)| *then == version);
-        if refusal.is_some() {
-            self.refusal_hits.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn refusal(&self, token: RawToken<'_>, moment: Moment) -> Option<Option<usize>> {
+        let refusal = self.refused(token, moment);
+        self.refusal_hits.fetch_add(u64::from(refusal.is_some()), Relaxed);
+        refusal
+    }
+
+    fn refused(&self, token: RawToken<'_>, moment: Moment) -> Option<Option<usize>> {
+        // Mostly there is none at all: then the token need not be digested for this.
+        if millis(moment.uptime) > self.refusals_until.load(Relaxed) {
+            return None;
         }
-        refusal.map(|(_, realm)| realm)
+        let refusal = self.refusals.get(&token.digest());
+        refusal.filter(|(then, _)| *then == moment.version).map(|(_, realm)| realm)
     }
 
-    pub(super) fn keep_refusal(&self, digest: TokenDigest, version: Version, realm: Option<usize>) {
-        self.refusals.insert(digest, (version, realm));
+    pub(super) fn keep_refusal(&self, token: RawToken<'_>, realm: Option<usize>, moment: Moment) {
+        self.refusals.insert(token.digest(), (moment.version, realm));
+        let until = millis(moment.uptime.saturating_add(REFUSAL_LIFETIME));
+        self.refusals_until.fetch_max(until, Relaxed);
     }
 
-    pub(super) fn stats(&self) -> CacheStats {
-        self.proofs.run_pending_tasks(); // moka counts late
-        self.front.tidy(&self.proofs);
+    pub(super) fn stats(&self, moment: Moment) -> CacheStats {
+        let (entries, bytes) = self.proofs.size(moment);
         CacheStats {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-            refusal_hits: self.refusal_hits.load(Ordering::Relaxed),
-            answer_hits: self.answer_hits.load(Ordering::Relaxed),
-            entries: self.proofs.entry_count(),
-            bytes: self.proofs.weighted_size(),
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            refusal_hits: self.refusal_hits.load(Relaxed),
+            answer_hits: self.answer_hits.load(Relaxed),
+            entries,
+            bytes,
         }
     }
 }
 
-impl Store<Proof> for Cache<Known, Proof> {
-    fn get(&self, known: &Known) -> Option<Proof> {
-        Cache::get(self, known)
-    }
-
-    fn has(&self, known: &Known) -> bool {
-        self.contains_key(known)
-    }
-
-    fn bytes(&self, proof: &Proof) -> u32 {
-        weight(&proof.verified)
+impl Known {
+    /// Digested whole: what is no JWS has its secret anywhere.
+    fn name(&self) -> Name<'static> {
+        let key = TokenKey { signed: "", signature: self.digest };
+        Name { key, asked: Some(self.realm) }
     }
 }
 
-fn weight(verified: &Verified) -> u32 {
-    u32::try_from(verified.memory() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
-}
-
-struct UntilExpiry;
-
-impl Expiry<Known, Proof> for UntilExpiry {
-    fn expire_after_create(&self, _: &Known, proof: &Proof, _: Instant) -> Option<Duration> {
-        // The cache's own clock is coarse; authorize() judges `exp` exactly on every request.
-        Some(proof.lifetime.min(Duration::from_secs(366 * 24 * 3600)))
-    }
-
-    fn expire_after_update(
-        &self,
-        key: &Known,
-        proof: &Proof,
-        now: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, proof, now)
-    }
+fn millis(uptime: Duration) -> u64 {
+    u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::cache::{Known, TokenCache};
+use super::cache::{Known, Moment, TokenCache};
 use super::diagnosis::Diagnosis;
 use super::snapshot::Version;
 use super::{Live, PATIENCE, Refresh, Source};
@@ -150,7 +150,8 @@ impl Introspections {
         }
         // Within the leeway it still passes: authorize() judges that.
         let now = self.live.now().before(question.realm.leeway);
-        self.cache.keep_answer(question.known, answer.clone(), question.version, asked, kept, now);
+        let moment = Moment { version: question.version, now, uptime: asked };
+        self.cache.keep_answer(question.known, answer.clone(), kept, moment);
         answer
     }
 

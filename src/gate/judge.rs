@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use super::apart::Proven;
-use super::cache::Known;
+use super::cache::{Known, Moment};
 use super::introspection::{Answer, Question};
 use super::snapshot::Version;
 use super::{Inner, Refresh, Snapshot};
 use crate::check::{
     ClientCertificate, Decision, Denial, Facts, Grant, Lookup, OwnedToken, Policy, RawToken,
-    RealmRules, Refusal, TokenDigest, UnixTime, Verification, Verified, authorize, verify,
-    verify_unless_slow,
+    RealmRules, Refusal, UnixTime, Verification, Verified, authorize, verify, verify_unless_slow,
 };
 
 impl Inner {
@@ -46,22 +45,23 @@ struct Case<'a> {
 impl Case<'_> {
     fn token(&self, token: RawToken<'_>) -> Result<Decision, Missing> {
         let (cache, version) = (&self.inner.cache, self.snapshot.version);
-        let digest = token.digest();
-        match self.learnt.proven(digest, version) {
-            Some(Ok(proof)) => return self.judged(token, digest, proof),
+        match self.learnt.proven(token, version) {
+            Some(Ok(proof)) => return self.judged(token, proof),
             Some(Err(realm)) => return self.deny(Denial::Signature, *realm),
             None => {}
         }
-        if let Some(proof) = cache.proof(&digest, version) {
-            match self.proven(token, digest, &proof) {
-                Err(Denial::KeyUnknown) => cache.forget_proof(&digest), // another may sign for it
+        let key = token.key();
+        if let Some(proof) = cache.proof(key, version) {
+            match self.proven(token, &proof) {
+                Err(Denial::KeyUnknown) => cache.forget_proof(key), // another may sign for it
                 // The keys are too old. Should they come back as they were, so does the proof.
                 Err(Denial::KeysUnavailable) => {}
                 Err(denial) => return self.deny(denial, Some(proof.realm())),
                 Ok(result) => return result,
             }
         }
-        if let Some(realm) = cache.refusal(&digest, version) {
+        let moment = Moment { version, now: self.now, uptime: self.inner.live.uptime() };
+        if let Some(realm) = cache.refusal(token, moment) {
             cache.missed();
             return self.deny(Denial::Signature, realm);
         }
@@ -79,28 +79,23 @@ impl Case<'_> {
         match found {
             Verification::Verified(verified) => {
                 let proof = Arc::new(verified);
-                cache.keep_proof(digest, Arc::clone(&proof), version, self.now);
-                self.judged(token, digest, &proof)
+                cache.keep_proof(key, Arc::clone(&proof), moment);
+                self.judged(token, &proof)
             }
             Verification::Reject { denial, realm } => {
                 if denial == Denial::Signature {
-                    cache.keep_refusal(digest, version, realm);
+                    cache.keep_refusal(token, realm, moment);
                 }
                 self.deny(denial, realm)
             }
             Verification::Needs(lookup) => self.missing(lookup.realm, |_| What::Keys(lookup)),
-            Verification::Introspect { realm } => self.told(token, digest, realm, None),
+            Verification::Introspect { realm } => self.told(token, realm, None),
         }
     }
 
     /// A token whose signature was good a moment ago.
-    fn judged(
-        &self,
-        token: RawToken<'_>,
-        digest: TokenDigest,
-        proof: &Arc<Verified>,
-    ) -> Result<Decision, Missing> {
-        let result = self.proven(token, digest, proof);
+    fn judged(&self, token: RawToken<'_>, proof: &Arc<Verified>) -> Result<Decision, Missing> {
+        let result = self.proven(token, proof);
         result.unwrap_or_else(|denial| self.deny(denial, Some(proof.realm())))
     }
 
@@ -108,13 +103,12 @@ impl Case<'_> {
     fn proven(
         &self,
         token: RawToken<'_>,
-        digest: TokenDigest,
         proof: &Arc<Verified>,
     ) -> Result<Result<Decision, Missing>, Denial> {
         match self.authorize(proof) {
             Ok(grant) => Ok(Ok(Decision::Allow(grant.for_token(token)))),
             Err(Denial::IntrospectionUnavailable) => {
-                Ok(self.told(token, digest, proof.realm(), Some(proof)))
+                Ok(self.told(token, proof.realm(), Some(proof)))
             }
             Err(denial) => Err(denial),
         }
@@ -124,11 +118,10 @@ impl Case<'_> {
     fn told(
         &self,
         token: RawToken<'_>,
-        digest: TokenDigest,
         place: usize,
         presented: Option<&Arc<Verified>>,
     ) -> Result<Decision, Missing> {
-        let known = Known { digest, asked: Some(place) };
+        let known = Known { digest: token.digest(), realm: place };
         let version = self.snapshot.version;
         let just_told = self.learnt.answer_to(&known, version.rules);
         let kept = || self.inner.cache.answer(&known, version, self.inner.live.uptime());
@@ -206,11 +199,11 @@ impl Learnt {
     /// to end.
     fn proven(
         &self,
-        digest: TokenDigest,
+        token: RawToken<'_>,
         version: Version,
     ) -> Option<&Result<Arc<Verified>, Option<usize>>> {
         let proven = self.proven.as_ref()?;
-        (proven.digest == digest && proven.version == version).then_some(&proven.found)
+        (proven.version == version && proven.digest == token.digest()).then_some(&proven.found)
     }
 
     fn answer_to(&self, known: &Known, rules: u64) -> Option<Answer> {

@@ -9,9 +9,9 @@ mod apart;
 mod cache;
 mod clock;
 mod diagnosis;
-mod front;
 mod introspection;
 mod judge;
+mod proofs;
 mod snapshot;
 mod source;
 
@@ -198,7 +198,7 @@ impl Gate {
 
     /// Counters of the proof cache.
     pub fn cache_stats(&self) -> CacheStats {
-        self.0.cache.stats()
+        self.0.cache.stats(self.0.live.moment())
     }
 
     /// How many tokens that verify were called not active, by the realm's name.

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use super::Clock;
+use super::cache::Moment;
 use crate::check::{KeySet, Limits, Policy, RealmRules, Realms, SameIssuer, UnixTime};
 
 /// Policies, realms and their keys as they stand together.
@@ -108,6 +109,10 @@ impl Live {
     /// How long the gate's clock has run.
     pub fn uptime(&self) -> Duration {
         self.clock.uptime()
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        Moment { version: self.load().version, now: self.now(), uptime: self.uptime() }
     }
 
     /// Whether every realm had keys at some moment. It stays so: a realm that is added later, or an

@@ -1,0 +1,180 @@
+//! Proofs, each by the very token that it is of.
+//!
+//! A look takes less than a tenth of a microsecond, and keeping one more less than one: who is asked for
+//! least makes room at once, and nothing is written down for later. The other caches end their entries by
+//! time, and keep queues and counts for that, which would take four.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::thread::Builder;
+use std::time::Duration;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+
+use super::cache::Moment;
+use crate::check::{TokenDigest, TokenKey, Verified};
+
+/// What an entry takes beside its claims and its name.
+const ENTRY_OVERHEAD: usize = 320;
+
+/// With a token of 1.1 KB.
+const USUAL_ENTRY: u64 = 2560;
+
+/// Each part of the cache has a lock of its own, and so much of the memory: enough for what the largest of
+/// tokens says.
+const BYTES_OF_A_PART: u64 = 1024 * 1024;
+
+const MOST_PARTS: u64 = 64;
+
+/// So often, in seconds, proofs are given up that have ended.
+const SWEEP: i64 = 60;
+
+/// Up to a number of bytes.
+pub(super) struct Proofs {
+    cache: Arc<Kept>,
+    swept: AtomicI64,
+}
+
+type Kept = Cache<OwnedName, Proof, ByBytes>;
+
+/// Of which token a proof is, and which realm said so, if one was asked.
+#[derive(Clone, Copy)]
+pub(super) struct Name<'a> {
+    pub(super) key: TokenKey<'a>,
+    pub(super) asked: Option<usize>,
+}
+
+struct OwnedName {
+    signed: Box<str>,
+    signature: TokenDigest,
+    asked: Option<usize>,
+}
+
+#[derive(Clone)]
+pub(super) struct Proof {
+    pub(super) verified: Arc<Verified>,
+    /// The configuration it was made under.
+    pub(super) rules: u64,
+    /// By the gate's uptime; only what a realm said ends so.
+    pub(super) until: Duration,
+}
+
+impl Proofs {
+    #[expect(clippy::expect_used, reason = "`build` asks for two numbers, and gets both")]
+    pub(super) fn new(max_bytes: u64) -> Self {
+        let parts = (max_bytes / BYTES_OF_A_PART).clamp(1, MOST_PARTS);
+        let entries = max_bytes / USUAL_ENTRY;
+        let options = OptionsBuilder::new()
+            .shards(usize::try_from(parts).unwrap_or(1))
+            .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
+            .weight_capacity(max_bytes)
+            .build()
+            .expect("both capacities");
+        let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let cache = Arc::new(Cache::with_options(options, ByBytes, hasher, lifecycle));
+        Self { cache, swept: AtomicI64::new(0) }
+    }
+
+    pub(super) fn get(&self, name: Name<'_>) -> Option<Proof> {
+        self.cache.get(&name)
+    }
+
+    pub(super) fn insert(&self, name: Name<'_>, proof: Proof, moment: Moment) {
+        self.cache.insert(name.to_owned(), proof);
+        if self.is_due(moment) {
+            let cache = Arc::clone(&self.cache);
+            // Apart: some 100,000 proofs take milliseconds. Without a thread they wait for the next time.
+            let _ = Builder::new().name(NAME.into()).spawn(move || sweep(&cache, moment));
+        }
+    }
+
+    pub(super) fn remove(&self, name: Name<'_>) {
+        self.cache.remove(&name);
+    }
+
+    /// How many, and about how many bytes.
+    pub(super) fn size(&self, moment: Moment) -> (u64, u64) {
+        if self.is_due(moment) {
+            sweep(&self.cache, moment);
+        }
+        (self.cache.len() as u64, self.cache.weight())
+    }
+
+    /// Says so to one of those who ask at the same time.
+    fn is_due(&self, moment: Moment) -> bool {
+        let (swept, now) = (self.swept.load(Relaxed), moment.now.as_secs());
+        // A clock that is put back begins anew.
+        let due = !(swept..swept.saturating_add(SWEEP)).contains(&now);
+        due && self.swept.compare_exchange(swept, now, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// As the system lists the thread.
+const NAME: &str = "vidimus-sweep";
+
+fn sweep(cache: &Kept, moment: Moment) {
+    cache.retain(|_, proof| proof.holds(moment));
+}
+
+impl Proof {
+    /// Whether it may still be used. The leeway belongs to judging: within it the proof may be gone, and the
+    /// token is verified anew.
+    fn holds(&self, moment: Moment) -> bool {
+        let lasts = self.verified.claims().expires() > moment.now || self.until != Duration::MAX;
+        lasts && self.until > moment.uptime && self.rules == moment.version.rules
+    }
+}
+
+impl Name<'_> {
+    fn to_owned(self) -> OwnedName {
+        let TokenKey { signed, signature } = self.key;
+        OwnedName { signed: signed.into(), signature, asked: self.asked }
+    }
+}
+
+/// By the signature alone: the rest is compared, byte by byte, where that is the same.
+impl Hash for Name<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.key.signature, self.asked).hash(hasher);
+    }
+}
+
+impl Equivalent<OwnedName> for Name<'_> {
+    fn equivalent(&self, other: &OwnedName) -> bool {
+        self.key.signature == other.signature
+            && self.asked == other.asked
+            && *self.key.signed == *other.signed
+    }
+}
+
+impl OwnedName {
+    fn as_name(&self) -> Name<'_> {
+        let key = TokenKey { signed: &self.signed, signature: self.signature };
+        Name { key, asked: self.asked }
+    }
+}
+
+impl Hash for OwnedName {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.as_name().hash(hasher);
+    }
+}
+
+impl PartialEq for OwnedName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_name().equivalent(other)
+    }
+}
+
+impl Eq for OwnedName {}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<OwnedName, Proof> for ByBytes {
+    fn weight(&self, name: &OwnedName, proof: &Proof) -> u64 {
+        (proof.verified.memory() + name.signed.len() + ENTRY_OVERHEAD) as u64
+    }
+}
