@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState as FastHash;
+
 use super::{Algorithm, Claims, Denial, IntrospectionRules, KeySet, UnixTime};
 
 /// The rules of one realm. Changed only by changing the configuration.
@@ -128,7 +130,7 @@ impl Realm {
 #[derive(Clone, Debug)]
 pub struct Realms {
     list: Vec<Realm>,
-    by_issuer: Arc<HashMap<Arc<str>, usize>>,
+    by_issuer: Arc<HashMap<Arc<str>, usize, FastHash>>,
 }
 
 /// Two realms have one issuer: which of them a token belongs to would be chance.
@@ -149,7 +151,7 @@ impl Realms {
     /// # Errors
     /// If two have the same issuer.
     pub fn new(rules: Vec<RealmRules>) -> Result<Self, SameIssuer> {
-        let mut by_issuer = HashMap::with_capacity(rules.len());
+        let mut by_issuer = HashMap::with_capacity_and_hasher(rules.len(), FastHash::default());
         for (place, rules) in rules.iter().enumerate() {
             if by_issuer.insert(Arc::clone(&rules.issuer), place).is_some() {
                 return Err(SameIssuer(Arc::clone(&rules.issuer)));

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use memchr::memchr_iter;
+#[cfg(feature = "gate")]
+use memchr::memrchr;
 use ring::digest;
 
 use super::json::{Json, JsonLimits};
@@ -17,11 +20,19 @@ use super::{Algorithm, Denial};
 /// assert_eq!(format!("{token:?}"), "RawToken(..)");
 /// ```
 #[derive(Clone, Copy)]
-pub struct RawToken<'a>(&'a str);
+pub struct RawToken<'a>(&'a [u8]);
 
 impl<'a> RawToken<'a> {
     /// Wraps the credential, without its scheme.
     pub fn new(token: &'a str) -> Self {
+        Self(token.as_bytes())
+    }
+
+    /// The same, of bytes that have been found to be ASCII: to look again whether they are text takes longer
+    /// than to find the token in the cache.
+    #[cfg(feature = "config")]
+    pub(crate) fn of_ascii(token: &'a [u8]) -> Self {
+        debug_assert!(token.is_ascii());
         Self(token)
     }
 
@@ -33,23 +44,23 @@ impl<'a> RawToken<'a> {
     /// The same for a token whose signature is good, with less to digest.
     #[cfg(feature = "gate")]
     pub(crate) fn key(self) -> TokenKey<'a> {
-        let (signed, signature) = self.0.split_at(self.0.rfind('.').map_or(0, |dot| dot + 1));
+        let (signed, signature) = self.0.split_at(memrchr(b'.', self.0).map_or(0, |dot| dot + 1));
         TokenKey { signed, signature: TokenDigest::of(signature) }
     }
 
     /// The text itself, to send it to its issuer. Never for logs, metrics or answers.
     pub fn expose(self) -> &'a str {
-        self.0
+        str::from_utf8(self.0).unwrap_or_default() // it is text
     }
 
     /// Whether it has the shape of a JWS.
     pub fn is_jws(self) -> bool {
-        self.0.matches('.').count() == 2
+        memchr_iter(b'.', self.0).count() == 2
     }
 
     /// A copy that outlives the request.
     pub fn to_owned(self) -> OwnedToken {
-        OwnedToken(self.0.into())
+        OwnedToken(self.expose().into())
     }
 
     /// In bytes.
@@ -73,7 +84,7 @@ pub struct OwnedToken(Arc<str>);
 impl OwnedToken {
     /// As it came.
     pub fn as_raw(&self) -> RawToken<'_> {
-        RawToken(&self.0)
+        RawToken::new(&self.0)
     }
 }
 
@@ -88,9 +99,9 @@ impl fmt::Debug for OwnedToken {
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    fn of(text: &str) -> Self {
+    fn of(text: &[u8]) -> Self {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
         Self(bytes)
     }
 }
@@ -101,7 +112,7 @@ impl TokenDigest {
 #[cfg(feature = "gate")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenKey<'a> {
-    pub(crate) signed: &'a str,
+    pub(crate) signed: &'a [u8],
     pub(crate) signature: TokenDigest,
 }
 
@@ -153,13 +164,16 @@ impl<'a> Jws<'a> {
         }
         // With fewer than two dots it has no signature, and nobody calls it active for what it says. With
         // two it is a JWS, or nothing: Keycloak would call many a mangled copy of a good JWT active.
-        let (header, rest) = text.split_once('.').ok_or(Denial::Opaque)?;
-        let (payload, signature) = rest.split_once('.').ok_or(Denial::Opaque)?;
-        match signature.matches('.').count() {
+        let mut dots = memchr_iter(b'.', text);
+        let (first, second) = (dots.next(), dots.next());
+        let (first, second) = first.zip(second).ok_or(Denial::Opaque)?;
+        match dots.count() {
             0 => {}
             2 => return Err(Denial::Encrypted), // a JWE (RFC 7516 §7.1)
             _ => return Err(Denial::TokenMalformed),
         }
+        let (signed, signature) = (&text[..second], &text[second + 1..]);
+        let (header, payload) = (&signed[..first], &signed[first + 1..]);
         if header.len() > MAX_HEADER * 4 / 3 + 1 {
             return Err(Denial::TokenMalformed);
         }
@@ -167,7 +181,7 @@ impl<'a> Jws<'a> {
             header: JoseHeader::read(object(decode(header)?)?)?,
             payload: decode(payload)?,
             signature: decode(signature)?,
-            signed: &text.as_bytes()[..header.len() + 1 + payload.len()],
+            signed,
         })
     }
 }
@@ -204,7 +218,7 @@ impl JoseHeader {
 
 /// Base64url without padding; every other spelling of the same bytes is refused (RFC 7515 §2), so
 /// that one token has one form.
-fn decode(part: &str) -> Result<Vec<u8>, Denial> {
+fn decode(part: &[u8]) -> Result<Vec<u8>, Denial> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::TokenMalformed)
 }
 
@@ -244,9 +258,9 @@ mod tests {
     fn a_key_is_the_whole_token_and_shows_no_signature() {
         for text in ["a.b.c", "a.b.", ".", "..", "abc", "", "a.b", ".abc"] {
             let key = RawToken::new(text).key();
-            let rest = text.strip_prefix(key.signed).unwrap();
-            assert!(key.signature == TokenDigest::of(rest) && !rest.contains('.'), "{text}");
-            assert!(key.signed.is_empty() || key.signed.ends_with('.'), "{text}");
+            let rest = text.as_bytes().strip_prefix(key.signed).unwrap();
+            assert!(key.signature == TokenDigest::of(rest) && !rest.contains(&b'.'), "{text}");
+            assert!(key.signed.is_empty() || key.signed.ends_with(b"."), "{text}");
         }
     }
 

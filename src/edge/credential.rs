@@ -137,8 +137,7 @@ fn bare(token: &[u8]) -> Found<'_> {
     if unpadded == 0 || !body[..unpadded].iter().fold(true, |all, byte| all & is_token68(*byte)) {
         return Err(Denial::CredentialMalformed);
     }
-    let text = str::from_utf8(body).map_err(|_| Denial::CredentialMalformed)?;
-    Ok(Some(RawToken::new(text)))
+    Ok(Some(RawToken::of_ascii(body)))
 }
 
 /// Letters, digits and `-._~+/`, of which `-./` and the digits stand side by side.

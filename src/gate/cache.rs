@@ -220,7 +220,7 @@ impl TokenCache {
 impl Known {
     /// Digested whole: what is no JWS has its secret anywhere.
     fn name(&self) -> Name<'static> {
-        let key = TokenKey { signed: "", signature: self.digest };
+        let key = TokenKey { signed: b"", signature: self.digest };
         Name { key, asked: Some(self.realm) }
     }
 }

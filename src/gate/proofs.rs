@@ -47,7 +47,7 @@ pub(super) struct Name<'a> {
 }
 
 struct OwnedName {
-    signed: Box<str>,
+    signed: Box<[u8]>,
     signature: TokenDigest,
     asked: Option<usize>,
 }

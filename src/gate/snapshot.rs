@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use foldhash::fast::RandomState as FastHash;
 use tokio::sync::watch;
 
 use super::Clock;
@@ -16,7 +17,7 @@ use crate::check::{KeySet, Limits, Policy, RealmRules, Realms, SameIssuer, UnixT
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(super) realms: Realms,
-    pub(super) policies: Arc<HashMap<Box<str>, Arc<Policy>>>,
+    pub(super) policies: Arc<HashMap<Box<str>, Arc<Policy>, FastHash>>,
     pub(super) limits: Limits,
     pub(super) version: Version,
 }
@@ -192,7 +193,8 @@ impl Live {
 impl Snapshot {
     fn new(mut rules: Rules) -> Result<Self, RulesError> {
         Policy::introduce(&mut rules.policies);
-        let mut policies = HashMap::with_capacity(rules.policies.len());
+        let mut policies =
+            HashMap::with_capacity_and_hasher(rules.policies.len(), FastHash::default());
         for policy in rules.policies {
             if let Some(twin) = policies.insert(policy.name().into(), Arc::new(policy)) {
                 return Err(RulesError::SamePolicy(twin.name().into()));

@@ -140,7 +140,9 @@ async fn check(app: &App, body: Incoming, peer: Peer) -> Vec<u8> {
                 &question,
                 peer,
                 |decision, certificate| {
-                    app.remarks.on(decision, certificate, peer, || app.gate.live().now());
+                    if let Decision::Deny(refusal) = decision {
+                        app.remarks.on(refusal, certificate, peer, || app.gate.live().now());
+                    }
                 },
             );
             let decision = decision.await;

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::check::Decision;
 use crate::config::{Config, ListenAddr, ServerSettings};
 use crate::edge::EdgeSettings;
 use crate::edge::certificate::Forwarded;
@@ -363,8 +364,10 @@ async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respons
     let settings = app.settings.load_full();
     let decision = edge.decide(&app.gate, &settings, &request, peer, policy).await;
     app.metrics.decided(edge.name(), &decision, began.elapsed());
-    let certificate = Forwarded::new(request.headers(), peer, &settings);
-    app.remarks.on(&decision, &certificate, peer, || app.gate.live().now());
+    if let Decision::Deny(refusal) = &decision {
+        let certificate = Forwarded::new(request.headers(), peer, &settings);
+        app.remarks.on(refusal, &certificate, peer, || app.gate.live().now());
+    }
     edge.answer(&decision).map(Either::Left)
 }
 

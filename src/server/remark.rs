@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::check::{Decision, Denial, UnixTime};
+use crate::check::{Denial, Refusal, UnixTime};
 use crate::edge::certificate::Forwarded;
 use crate::edge::forwarded::Peer;
 use crate::telemetry::Seldom;
@@ -36,15 +36,14 @@ impl Remarks {
         }
     }
 
-    /// Looks at a decision.
+    /// Looks at a refusal.
     pub(super) fn on(
         &self,
-        decision: &Decision,
+        refusal: &Refusal,
         certificate: &Forwarded<'_>,
         peer: Peer,
         now: impl FnOnce() -> UnixTime,
     ) {
-        let Decision::Deny(refusal) = decision else { return };
         match refusal.denial {
             Denial::CertificateUntrusted if self.untrusted.now() => tracing::warn!(
                 %peer,

@@ -5,6 +5,7 @@
 //! addresses of peers, reasons by their labels, what issuers answer.
 
 mod collector;
+mod decisions;
 #[cfg(feature = "server")]
 mod logs;
 pub mod metrics;
