@@ -71,8 +71,8 @@ fn plain(value: JsonRef<'_>) -> Cow<'_, str> {
 }
 
 fn encode(out: &mut String, text: &str, in_list: bool) {
-    out.reserve(text.len()); // mostly nothing is encoded
     let last = text.len().saturating_sub(1);
+    let mut begin = 0; // of what is plain and not written yet: mostly it is all
     for (position, byte) in text.bytes().enumerate() {
         let plain = match byte {
             b'%' => false,
@@ -80,12 +80,14 @@ fn encode(out: &mut String, text: &str, in_list: bool) {
             b' ' => position > 0 && position < last,
             _ => byte.is_ascii_graphic(),
         };
-        if plain {
-            out.push(char::from(byte));
-        } else {
+        if !plain {
+            // Every byte of a letter beyond ASCII is encoded, so this never ends inside of one.
+            out.push_str(text.get(begin..position).unwrap_or_default());
             let _ = write!(out, "%{byte:02X}"); // writing to a String cannot fail
+            begin = position + 1;
         }
     }
+    out.push_str(text.get(begin..).unwrap_or_default());
 }
 
 #[cfg(test)]

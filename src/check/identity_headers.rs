@@ -21,6 +21,9 @@ struct List {
     places: Box<[Option<usize>]>,
 }
 
+/// All values of a usual token together, in bytes.
+const USUAL: usize = 256;
+
 /// Those that users of oauth2-proxy know.
 const DEFAULT: [(&str, &str); 6] = [
     ("x-auth-request-user", "sub"),
@@ -54,7 +57,7 @@ impl IdentityHeaders {
 
     /// All values stand in one piece of memory.
     fn values(&self, claims: &Claims) -> Arc<[HeaderValue]> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(USUAL);
         let end = |(_, claim): &(_, ClaimPath)| {
             claim.write(claims, &mut text);
             text.len()

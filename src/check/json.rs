@@ -124,7 +124,7 @@ impl Json {
         let mut builder = Builder {
             text: &text,
             unescaped: String::new(),
-            nodes: Vec::with_capacity(text.len() / 16 + 4),
+            nodes: Vec::with_capacity(text.len() / 20 + 4), // of Keycloak's, one in 23 bytes
             left: limits.values,
             broken: None,
         };

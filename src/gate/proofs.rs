@@ -28,6 +28,9 @@ const BYTES_OF_A_PART: u64 = 1024 * 1024;
 
 const MOST_PARTS: u64 = 64;
 
+/// Of the memory, for what has been asked for again: tokens live for minutes, so not nearly all of it.
+const HOT: f64 = 0.9;
+
 /// So often, in seconds, proofs are given up that have ended.
 const SWEEP: i64 = 60;
 
@@ -70,6 +73,7 @@ impl Proofs {
             .shards(usize::try_from(parts).unwrap_or(1))
             .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
             .weight_capacity(max_bytes)
+            .hot_allocation(HOT)
             .build()
             .expect("both capacities");
         let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
