@@ -7,7 +7,7 @@ use super::certificate::Forwarded;
 use super::forwarded::{Original, Peer};
 use super::{EdgeSettings, auth_request, credential, ext_authz_http};
 use crate::check::{Decision, Facts};
-use crate::gate::Gate;
+use crate::gate::{Gate, Undecided};
 
 /// Who asks, by where it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +51,11 @@ impl HttpEdge {
         peer: Peer,
         policy: &str,
     ) -> Decision {
-        let credential = credential::find(request.headers(), &settings.sources);
-        let certificate = Forwarded::new(request.headers(), peer, settings);
-        let decision = gate.check(&Facts { policy, credential, certificate: &certificate }).await;
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let reason = decision.label();
-            let Original { method, path } = match self {
-                Self::AuthRequest => Original::read(request.headers(), peer, &settings.trusted),
-                Self::ExtAuthz => ext_authz_http::original(request),
-            };
-            tracing::debug!(edge = self.name(), %peer, ?policy, reason, method, path, "decision");
+        let case = Case { edge: self, gate, settings, request, peer, policy };
+        match case.look() {
+            Ok(decision) => decision,
+            Err(undecided) => case.decide(undecided).await,
         }
-        decision
     }
 
     /// The decision as this proxy understands it.
@@ -70,6 +63,55 @@ impl HttpEdge {
         match self {
             Self::AuthRequest => auth_request::answer(decision),
             Self::ExtAuthz => ext_authz_http::answer(decision),
+        }
+    }
+}
+
+/// One request, and what it is judged by.
+pub(crate) struct Case<'a, B> {
+    pub(crate) edge: HttpEdge,
+    pub(crate) gate: &'a Gate,
+    pub(crate) settings: &'a EdgeSettings,
+    pub(crate) request: &'a Request<B>,
+    pub(crate) peer: Peer,
+    pub(crate) policy: &'a str,
+}
+
+impl<B> Case<'_, B> {
+    /// The decision, if nothing has to be waited for.
+    pub(crate) fn look(&self) -> Result<Decision, Undecided> {
+        let certificate = self.certificate();
+        self.gate.look(&self.facts(&certificate)).inspect(|decision| self.log(decision))
+    }
+
+    /// The decision, once what is missing has been asked for.
+    pub(crate) async fn decide(&self, undecided: Undecided) -> Decision {
+        let certificate = self.certificate();
+        let decision = self.gate.decide(&self.facts(&certificate), undecided).await;
+        self.log(&decision);
+        decision
+    }
+
+    pub(crate) fn certificate(&self) -> Forwarded<'_> {
+        Forwarded::new(self.request.headers(), self.peer, self.settings)
+    }
+
+    fn facts<'c>(&'c self, certificate: &'c Forwarded<'_>) -> Facts<'c> {
+        let credential = credential::find(self.request.headers(), &self.settings.sources);
+        Facts { policy: self.policy, credential, certificate }
+    }
+
+    fn log(&self, decision: &Decision) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let (edge, peer, policy, reason) =
+                (self.edge.name(), self.peer, self.policy, decision.label());
+            let Original { method, path } = match self.edge {
+                HttpEdge::AuthRequest => {
+                    Original::read(self.request.headers(), peer, &self.settings.trusted)
+                }
+                HttpEdge::ExtAuthz => ext_authz_http::original(self.request),
+            };
+            tracing::debug!(edge, %peer, ?policy, reason, method, path, "decision");
         }
     }
 }

@@ -72,7 +72,7 @@ struct Inner {
 pub(crate) type Companions = Vec<Box<dyn Any + Send + Sync>>;
 
 /// Something must be asked for first.
-#[cfg(feature = "tower")]
+#[cfg(any(feature = "tower", feature = "server"))]
 pub(crate) struct Undecided(Missing);
 
 impl Gate {
@@ -115,13 +115,13 @@ impl Gate {
     }
 
     /// The decision, if nothing has to be waited for.
-    #[cfg(feature = "tower")]
+    #[cfg(any(feature = "tower", feature = "server"))]
     pub(crate) fn look(&self, facts: &Facts<'_>) -> Result<Decision, Undecided> {
         self.0.judge(facts, &Learnt::default()).map_err(Undecided)
     }
 
     /// Asks for what is missing, and judges again.
-    #[cfg(feature = "tower")]
+    #[cfg(any(feature = "tower", feature = "server"))]
     pub(crate) async fn decide(&self, facts: &Facts<'_>, undecided: Undecided) -> Decision {
         self.wait(facts, undecided.0).await
     }

@@ -8,6 +8,7 @@ mod keepalive;
 mod limit;
 pub mod listener;
 mod remark;
+mod route;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,20 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use http_body_util::Either;
+use http::Request;
 use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::check::Decision;
 use crate::config::{Config, ListenAddr, ServerSettings};
 use crate::edge::EdgeSettings;
-use crate::edge::certificate::Forwarded;
 use crate::edge::forwarded::Peer;
-use crate::edge::http::{HttpEdge, not_found};
 use crate::gate::{Gate, Live, RulesError, SystemClock};
 use crate::issuer::{ClientError, Issuers, Plan};
 use crate::telemetry::Seldom;
@@ -39,6 +36,7 @@ use keepalive::{ADVICE, Keepalive};
 pub use limit::raise_open_files;
 use listener::{BindError, Listener, Stream};
 use remark::Remarks;
+use route::route;
 
 /// A sidecar that is serving.
 pub struct Server {
@@ -320,7 +318,7 @@ async fn connection(
     let open = Open::new(app.metrics.connections_open.clone());
     let service = {
         let app = Arc::clone(&app);
-        move |request: Request<Incoming>| route(Arc::clone(&app), request, peer)
+        move |request: Request<Incoming>| route(&app, request, peer)
     };
     let came = {
         let keepalive = Arc::clone(&keepalive);
@@ -348,27 +346,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Which edge an address belongs to.
-async fn route(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<grpc::Body> {
-    // HTTP comes first: an error of gRPC has the status 200, which lets a request pass there.
-    let Some((edge, policy)) = HttpEdge::of(request.uri().path()) else {
-        return match grpc::asked(&request) {
-            // Apart, for the sake of those who ask over HTTP.
-            Some(asked) => Box::pin(grpc::answer(app, asked, request, peer)).await,
-            None => not_found().map(Either::Left),
-        };
-    };
-    let began = Instant::now();
-    let settings = app.settings.load_full();
-    let decision = edge.decide(&app.gate, &settings, &request, peer, policy).await;
-    app.metrics.decided(edge.name(), &decision, began.elapsed());
-    if let Decision::Deny(refusal) = &decision {
-        let certificate = Forwarded::new(request.headers(), peer, &settings);
-        app.remarks.on(refusal, &certificate, peer, || app.gate.live().now());
-    }
-    edge.answer(&decision).map(Either::Left)
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
