@@ -129,6 +129,27 @@ async fn es384_leaves_the_thread_that_answers_and_es256_does_not() {
     assert_eq!(world.misses(), 2);
 }
 
+/// Its threads stand back for those that answer, as the system lists them.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_verifies_stands_back_for_who_answers() {
+    let world = Slow::new();
+    assert_eq!(world.denial(&world.token(json!({}))).await, None);
+    let threads =
+        std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let nice = |of: &str| {
+        let found = threads.filter_map(|thread| std::fs::read_to_string(thread.join("stat")).ok());
+        let own = found.filter_map(|stat| {
+            let (name, rest) = stat.rsplit_once(") ")?;
+            let nice = rest.split(' ').nth(16)?.parse().ok()?;
+            name.ends_with(of).then_some(nice)
+        });
+        own.collect::<Vec<i32>>()
+    };
+    let found = nice("(vidimus-verify");
+    assert!(found.contains(&10), "{found:?}"); // others may only just have begun
+}
+
 #[tokio::test]
 async fn a_forged_one_is_refused_and_remembered() {
     let world = Slow::new();
