@@ -45,8 +45,8 @@ class Scene:
     def sidecar(self, **settings):
         return Vidimus(self, self.name("vidimus"), **settings)
 
-    def null_http(self, unix=False, verify=False):
-        extra = ["--verify", self.tokens.der] if verify else []
+    def null_http(self, unix=False, verify=False, busy=0):
+        extra = ["--verify", self.tokens.der] if verify else ["--busy", busy] if busy else []
         return self._null("http", unix, extra)
 
     def null_grpc(self, unix=False, headers=False):

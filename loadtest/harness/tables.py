@@ -15,7 +15,7 @@ def http(scene):
     """Cached, over HTTP: one token, 1,000 tokens, Zipf over 100,000, unix socket."""
     token = scene.tokens.one()
     null, sidecar, nginx = scene.null_http(), scene.sidecar(), scene.nginx()
-    null_unix = scene.null_http(unix=True)
+    null_unix, busy = scene.null_http(unix=True), scene.null_http(busy=800)
     one, unix = Wrk(token=token), H2load(token=token)
     thousand = Wrk(env=env(scene.tokens.many(1000), 1000))
     zipf = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd, LOAD_ORDER="zipf"))
@@ -23,6 +23,7 @@ def http(scene):
     return [
         Row("null hyper", one, null.port, [null.process]),
         Row("null nginx (return 204)", one, nginx.port, [nginx.process], "null hyper"),
+        Row("null hyper that does nothing for 0.8 µs", one, busy.port, [busy.process], "null hyper"),
         checked("Vidimus, one token", one, sidecar.port, own, token, against="null hyper"),
         Row("null hyper, 1,000 tokens", thousand, null.port, [null.process]),
         checked("Vidimus, 1,000 tokens", thousand, sidecar.port, own, token, against="null hyper, 1,000 tokens"),

@@ -1,8 +1,10 @@
 //! Reads the request as an authorizer must, decides nothing, and answers with as many identity headers as
 //! Vidimus. With `--verify` the one thing that cannot be left out where every token is new: the signature.
+//! With `--busy` it works on nothing for so many nanoseconds: what a request may cost before others wait.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,25 +26,34 @@ use crate::options::Options;
 
 pub(crate) fn serve(options: &Options) -> Outcome {
     let key = options.get("verify").map(std::fs::read).transpose()?.map(Arc::new);
+    let busy = options.number("busy")?.map(Duration::from_nanos);
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         if let Some(path) = options.get("unix") {
             let listener = UnixListener::bind(path)?;
             loop {
                 let (stream, _) = listener.accept().await?;
-                tokio::spawn(connection(stream, key.clone()));
+                tokio::spawn(connection(stream, key.clone(), busy));
             }
         }
         let listener = TcpListener::bind(options.need("listen")?).await?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(connection(stream, key.clone()));
+            tokio::spawn(connection(stream, key.clone(), busy));
         }
     })
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, key: Option<Arc<Vec<u8>>>) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    key: Option<Arc<Vec<u8>>>,
+    busy: Option<Duration>,
+) {
     let service = service_fn(|request| {
+        if let Some(busy) = busy {
+            let began = Instant::now();
+            while began.elapsed() < busy {}
+        }
         let answer = answer(&request, key.as_ref().map(|key| &***key));
         async { Ok::<_, Infallible>(answer) }
     });

@@ -1,7 +1,8 @@
 //! What `loadtest/run` compares with, and what makes its tokens.
 //!
 //! ```text
-//! null http     --listen ADDRESS | --unix PATH  [--verify KEY.der]    answers 200, whatever is asked
+//! null http     --listen ADDRESS | --unix PATH  [--verify KEY.der] [--busy NS]
+//!                                                                     answers 200, whatever is asked
 //! null grpc     --listen ADDRESS | --unix PATH  [--headers]           the same to ext_authz by gRPC
 //! null question --token TOKEN --out FILE                              what Envoy asks by gRPC, framed
 //! null key      --alg ES384|EdDSA --out FILE                          a new key
