@@ -128,7 +128,7 @@ fn pass<S: Service<Request<()>, Response = Response<()>, Error = Infallible>>(
     assert_eq!(response.status(), 200);
 }
 
-/// Now and then a look gives the proof its place in front of the cache, and that is no part of a request.
+/// Now and then something else allocates, and that is no part of a request.
 fn least<S: Service<Request<()>, Response = Response<()>, Error = Infallible>>(
     service: &mut S,
     ask: impl Fn() -> Request<()>,

@@ -67,7 +67,7 @@
 //! | `axum` | `tower`, and [`Grant`] as an argument of handlers |
 //! | `metrics` | `config`, and [`telemetry`]: a collector for the application's own Prometheus registry |
 //! | `testing` | `gate`, and [`testing`]: an issuer inside the process, for tests |
-//! | `aws-lc` | signatures by AWS-LC instead of ring: faster, and ES512; needs a C compiler, on some systems cmake |
+//! | `aws-lc` | signatures by AWS-LC instead of ring: faster, and ES512; on some systems it needs cmake |
 //! | `server` (default) | all but `tower`, `axum` and `aws-lc`; [`server`], [`demo`], [`doctor`] and the `vidimus` command |
 //!
 //! A feature adds a room and changes no other. Nothing here installs anything process-wide: no crypto

@@ -23,7 +23,7 @@ def http(scene):
     return [
         Row("null hyper", one, null.port, [null.process]),
         Row("null nginx (return 204)", one, nginx.port, [nginx.process], "null hyper"),
-        Row("null hyper that does nothing for 0.8 µs", one, busy.port, [busy.process], "null hyper"),
+        Row("null hyper, busy for 0.8 µs", one, busy.port, [busy.process], "null hyper"),
         checked("Vidimus, one token", one, sidecar.port, own, token, against="null hyper"),
         Row("null hyper, 1,000 tokens", thousand, null.port, [null.process]),
         checked("Vidimus, 1,000 tokens", thousand, sidecar.port, own, token, against="null hyper, 1,000 tokens"),

@@ -20,7 +20,7 @@ use crate::check::{TokenDigest, TokenKey, Verified};
 const ENTRY_OVERHEAD: usize = 320;
 
 /// With a token of 1.1 KB.
-const USUAL_ENTRY: u64 = 2560;
+const USUAL_ENTRY: u64 = 3456;
 
 /// Each part of the cache has a lock of its own, and so much of the memory: enough for what the largest of
 /// tokens says.
