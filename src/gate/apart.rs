@@ -140,10 +140,8 @@ impl Prover {
                 self.cache.keep_proof(token.key(), Arc::clone(&proof), moment);
                 Ok(proof)
             }
-            Verification::Reject { denial: Denial::Signature, realm } => {
-                self.cache.keep_refusal(token, realm, moment);
-                Err(realm)
-            }
+            // Who asked keeps the refusal: that cache may do its housekeeping meanwhile, and others wait.
+            Verification::Reject { denial: Denial::Signature, realm } => Err(realm),
             // Found without a signature, so it costs nothing to find it again.
             Verification::Reject { .. }
             | Verification::Needs(_)
@@ -155,7 +153,7 @@ impl Prover {
 }
 
 /// Who only has to be looked up is not to wait for those who have to be verified: on a core that both want,
-/// these get a tenth of the time. Where it has none else to do they get all of it.
+/// these get a quarter of the time. Where it has nothing else to do they get all of it.
 fn step_back() {
     // On Linux each thread has its own; elsewhere it is the application's.
     #[cfg(target_os = "linux")]
@@ -163,7 +161,7 @@ fn step_back() {
 }
 
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -121,12 +121,13 @@ impl TokenCache {
         self.misses.fetch_add(1, Relaxed);
     }
 
-    /// Keeps a proof until its token ends, and no longer.
+    /// Keeps a proof that another look may use. It stays until others displace it, or its token has ended
+    /// and [`Self::tidy`] finds it; [`authorize`](crate::check::authorize) judges `exp` on each hit.
     pub(super) fn keep_proof(&self, key: TokenKey<'_>, verified: Arc<Verified>, moment: Moment) {
         // The leeway belongs to judging: within it the proof may be gone, and the token is verified anew.
         if verified.claims().expires() > moment.now {
             let proof = Proof { verified, rules: moment.version.rules, until: Duration::MAX };
-            self.proofs.insert(Name { key, asked: None }, proof, moment);
+            self.proofs.insert(Name { key, asked: None }, proof);
         }
     }
 
@@ -167,7 +168,7 @@ impl TokenCache {
                 let lifetime = verified.claims().expires().since(moment.now).min(kept);
                 let until = moment.uptime.saturating_add(lifetime);
                 self.negatives.invalidate(&known);
-                self.proofs.insert(known.name(), Proof { verified, rules, until }, moment);
+                self.proofs.insert(known.name(), Proof { verified, rules, until });
             }
             Err(denial) => {
                 let until = moment.uptime.saturating_add(kept);
@@ -202,6 +203,11 @@ impl TokenCache {
         self.refusals.insert(token.digest(), (moment.version, realm));
         let until = millis(moment.uptime.saturating_add(REFUSAL_LIFETIME));
         self.refusals_until.fetch_max(until, Relaxed);
+    }
+
+    /// For those who answer, when something new has come: gives up what has ended.
+    pub(super) fn tidy(&self, moment: Moment) {
+        self.proofs.tidy(moment);
     }
 
     pub(super) fn stats(&self, moment: Moment) -> CacheStats {

@@ -152,6 +152,7 @@ impl Introspections {
         let now = self.live.now().before(question.realm.leeway);
         let moment = Moment { version: question.version, now, uptime: asked };
         self.cache.keep_answer(question.known, answer.clone(), kept, moment);
+        self.cache.tidy(moment);
         answer
     }
 

@@ -46,8 +46,14 @@ impl Case<'_> {
     fn token(&self, token: RawToken<'_>) -> Result<Decision, Missing> {
         let (cache, version) = (&self.inner.cache, self.snapshot.version);
         match self.learnt.proven(token, version) {
-            Some(Ok(proof)) => return self.judged(token, proof),
-            Some(Err(realm)) => return self.deny(Denial::Signature, *realm),
+            Some(Ok(proof)) => {
+                cache.tidy(self.moment());
+                return self.judged(token, proof);
+            }
+            Some(Err(realm)) => {
+                cache.keep_refusal(token, *realm, self.moment());
+                return self.deny(Denial::Signature, *realm);
+            }
             None => {}
         }
         let key = token.key();
@@ -60,7 +66,7 @@ impl Case<'_> {
                 Ok(result) => return result,
             }
         }
-        let moment = Moment { version, now: self.now, uptime: self.inner.live.uptime() };
+        let moment = self.moment();
         if let Some(realm) = cache.refusal(token, moment) {
             cache.missed();
             return self.deny(Denial::Signature, realm);
@@ -80,6 +86,7 @@ impl Case<'_> {
             Verification::Verified(verified) => {
                 let proof = Arc::new(verified);
                 cache.keep_proof(key, Arc::clone(&proof), moment);
+                cache.tidy(moment);
                 self.judged(token, &proof)
             }
             Verification::Reject { denial, realm } => {
@@ -152,6 +159,11 @@ impl Case<'_> {
                 })),
             }),
         }
+    }
+
+    fn moment(&self) -> Moment {
+        let version = self.snapshot.version;
+        Moment { version, now: self.now, uptime: self.inner.live.uptime() }
     }
 
     fn authorize(&self, proof: &Arc<Verified>) -> Result<Grant, Denial> {

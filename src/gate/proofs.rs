@@ -6,7 +6,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -22,22 +22,23 @@ const ENTRY_OVERHEAD: usize = 320;
 /// With a token of 1.1 KB.
 const USUAL_ENTRY: u64 = 3456;
 
-/// Each part of the cache has a lock of its own, and so much of the memory: enough for what the largest of
-/// tokens says.
+/// Each part of the cache has a lock of its own, and about so much of the memory: enough for what the largest
+/// of tokens says, and little enough for nobody to notice that a sweep holds its lock.
 const BYTES_OF_A_PART: u64 = 1024 * 1024;
 
-const MOST_PARTS: u64 = 64;
+const MOST_PARTS: u64 = 4096;
 
 /// Of the memory, for what has been asked for again: tokens live for minutes, so not nearly all of it.
 const HOT: f64 = 0.9;
 
-/// So often, in seconds, proofs are given up that have ended.
-const SWEEP: i64 = 60;
+/// So often, at most, proofs that have ended are given up: in seconds.
+const SWEEP: u64 = 60;
 
 /// Up to a number of bytes.
 pub(super) struct Proofs {
     cache: Arc<Kept>,
-    swept: AtomicI64,
+    /// By the gate's uptime, in seconds.
+    swept: AtomicU64,
 }
 
 type Kept = Cache<OwnedName, Proof, ByBytes>;
@@ -67,7 +68,7 @@ pub(super) struct Proof {
 impl Proofs {
     #[expect(clippy::expect_used, reason = "`build` asks for two numbers, and gets both")]
     pub(super) fn new(max_bytes: u64) -> Self {
-        let parts = (max_bytes / BYTES_OF_A_PART).clamp(1, MOST_PARTS);
+        let parts = 1_u64 << (max_bytes / BYTES_OF_A_PART).clamp(1, MOST_PARTS).ilog2();
         let entries = max_bytes / USUAL_ENTRY;
         let options = OptionsBuilder::new()
             .shards(usize::try_from(parts).unwrap_or(1))
@@ -78,15 +79,20 @@ impl Proofs {
             .expect("both capacities");
         let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
         let cache = Arc::new(Cache::with_options(options, ByBytes, hasher, lifecycle));
-        Self { cache, swept: AtomicI64::new(0) }
+        Self { cache, swept: AtomicU64::new(0) }
     }
 
     pub(super) fn get(&self, name: Name<'_>) -> Option<Proof> {
         self.cache.get(&name)
     }
 
-    pub(super) fn insert(&self, name: Name<'_>, proof: Proof, moment: Moment) {
+    pub(super) fn insert(&self, name: Name<'_>, proof: Proof) {
         self.cache.insert(name.to_owned(), proof);
+    }
+
+    /// Has proofs given up that have ended, now and then. For those who answer: a thread that stands back for
+    /// them would hand that on to the one that begins here, and hold locks while it does.
+    pub(super) fn tidy(&self, moment: Moment) {
         if self.is_due(moment) {
             let cache = Arc::clone(&self.cache);
             // Apart: some 100,000 proofs take milliseconds. Without a thread they wait for the next time.
@@ -108,10 +114,9 @@ impl Proofs {
 
     /// Says so to one of those who ask at the same time.
     fn is_due(&self, moment: Moment) -> bool {
-        let (swept, now) = (self.swept.load(Relaxed), moment.now.as_secs());
-        // A clock that is put back begins anew.
-        let due = !(swept..swept.saturating_add(SWEEP)).contains(&now);
-        due && self.swept.compare_exchange(swept, now, Relaxed, Relaxed).is_ok()
+        let (swept, now) = (self.swept.load(Relaxed), moment.uptime.as_secs());
+        now >= swept.saturating_add(SWEEP)
+            && self.swept.compare_exchange(swept, now, Relaxed, Relaxed).is_ok()
     }
 }
 
@@ -127,7 +132,7 @@ impl Proof {
     /// token is verified anew.
     fn holds(&self, moment: Moment) -> bool {
         let lasts = self.verified.claims().expires() > moment.now || self.until != Duration::MAX;
-        lasts && self.until > moment.uptime && self.rules == moment.version.rules
+        lasts && self.until > moment.uptime && self.rules >= moment.version.rules
     }
 }
 
@@ -180,5 +185,43 @@ struct ByBytes;
 impl Weighter<OwnedName, Proof> for ByBytes {
     fn weight(&self, name: &OwnedName, proof: &Proof) -> u64 {
         (proof.verified.memory() + name.signed.len() + ENTRY_OVERHEAD) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::UnixTime;
+    use crate::gate::snapshot::Version;
+
+    #[test]
+    fn sweeps_are_a_minute_apart_whatever_the_clock_does() {
+        let proofs = Proofs::new(1 << 20);
+        let mut swept = 0;
+        for second in 0..600_i64 {
+            for (now, since) in [(second, 0), (-300, 0), (second * 1_000, 2)] {
+                let uptime = Duration::from_secs((second - since).max(0).unsigned_abs());
+                let now = UnixTime::from_secs(now);
+                swept +=
+                    u32::from(proofs.is_due(Moment { version: Version::default(), now, uptime }));
+            }
+        }
+        assert_eq!(swept, 9);
+    }
+
+    #[test]
+    fn parts_share_the_bound_and_there_may_be_none() {
+        for (bytes, parts) in [
+            (0, 1),
+            (1 << 20, 1),
+            (33 << 20, 32),
+            (64 << 20, 64),
+            (64 << 30, 4096),
+            (u64::MAX, 4096),
+        ] {
+            let proofs = Proofs::new(bytes);
+            assert_eq!(proofs.cache.num_shards(), parts, "{bytes}");
+            assert!(proofs.cache.shard_capacity() >= bytes / parts as u64, "{bytes}");
+        }
     }
 }

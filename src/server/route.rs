@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::Guard;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -31,19 +31,25 @@ pub(super) fn route(app: &Arc<App>, request: Request<Incoming>, peer: Peer) -> A
     let began = Instant::now();
     let settings = app.settings.load();
     let case = Case { edge, gate: &app.gate, settings: &settings, request: &request, peer, policy };
-    match case.look() {
-        Ok(decision) => Answering::Now(ready(answered(app, &case, &decision, began))),
-        Err(undecided) => {
-            let (app, policy) = (Arc::clone(app), Box::<str>::from(policy));
-            let settings = Guard::into_inner(settings);
-            Answering::Later(Box::pin(async move {
-                let (gate, settings, request) = (&app.gate, &*settings, &request);
-                let case = Case { edge, gate, settings, request, peer, policy: &policy };
-                let decision = case.decide(undecided).await;
-                answered(&app, &case, &decision, began)
-            }))
-        }
-    }
+    // Over HTTP/2 many clients share a connection: each has a task of its own, and perhaps another core.
+    let undecided = match request.version() {
+        Version::HTTP_2 => None,
+        _ => match case.look() {
+            Ok(decision) => return Answering::Now(ready(answered(app, &case, &decision, began))),
+            Err(undecided) => Some(undecided),
+        },
+    };
+    let (app, policy) = (Arc::clone(app), Box::<str>::from(policy));
+    let settings = Guard::into_inner(settings);
+    Answering::Later(Box::pin(async move {
+        let (gate, settings, request) = (&app.gate, &*settings, &request);
+        let case = Case { edge, gate, settings, request, peer, policy: &policy };
+        let decision = match undecided {
+            Some(undecided) => case.decide(undecided).await,
+            None => edge.decide(gate, settings, request, peer, &policy).await,
+        };
+        answered(&app, &case, &decision, began)
+    }))
 }
 
 /// An answer, or who works on it.

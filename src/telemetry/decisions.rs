@@ -4,7 +4,7 @@
 //! were found are kept in slots, by what gave them their labels: the edge, the policy and the realm. Only for
 //! requests that may pass: refusals have more labels, and cost more anyway.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use prometheus::{IntCounter, IntCounterVec};
@@ -22,8 +22,8 @@ pub(super) struct Decisions {
 /// One series, and whose it is.
 struct Allowed {
     edge: &'static str,
-    policy: Arc<Policy>,
-    realm: Arc<RealmRules>,
+    policy: Weak<Policy>,
+    realm: Weak<RealmRules>,
     count: IntCounter,
 }
 
@@ -48,9 +48,10 @@ impl Decisions {
 
     fn allowed(&self, edge: &'static str, grant: &Grant) {
         let (policy, realm) = (grant.policy(), grant.realm());
-        // Where they lie in memory is as good as a name for as long as somebody holds them.
-        let place =
-            (Arc::as_ptr(policy).addr() >> 5) ^ (Arc::as_ptr(realm).addr() >> 7) ^ edge.len();
+        // Where they lie in memory is as good as a name: a `Weak` keeps the place from being used again.
+        let place = (Arc::as_ptr(policy).addr() >> 5)
+            ^ (Arc::as_ptr(realm).addr() >> 7)
+            ^ (edge.as_ptr().addr() >> 3);
         let slot = &self.slots[place & (SLOTS - 1)];
         let held = slot.load();
         match &*held {
@@ -58,7 +59,7 @@ impl Decisions {
             // Two that share it must not take turns.
             Some(other) if !other.is_gone() => {}
             Some(_) | None => {
-                let (policy, realm) = (Arc::clone(policy), Arc::clone(realm));
+                let (policy, realm) = (Arc::downgrade(policy), Arc::downgrade(realm));
                 let count = self.of(edge, grant);
                 slot.store(Some(Arc::new(Allowed { edge, policy, realm, count })));
             }
@@ -74,12 +75,14 @@ impl Decisions {
 
 impl Allowed {
     fn is_of(&self, edge: &str, policy: &Arc<Policy>, realm: &Arc<RealmRules>) -> bool {
-        self.edge == edge && Arc::ptr_eq(&self.policy, policy) && Arc::ptr_eq(&self.realm, realm)
+        self.edge == edge
+            && self.policy.as_ptr() == Arc::as_ptr(policy)
+            && self.realm.as_ptr() == Arc::as_ptr(realm)
     }
 
     /// The configuration has changed since.
     fn is_gone(&self) -> bool {
-        Arc::strong_count(&self.policy) == 1 || Arc::strong_count(&self.realm) == 1
+        self.policy.strong_count() == 0 || self.realm.strong_count() == 0
     }
 }
 
