@@ -187,6 +187,24 @@ async fn a_refusal_to_head_has_no_body_and_keeps_the_connection() {
 }
 
 #[tokio::test]
+async fn a_short_body_that_nobody_reads_keeps_the_connection() {
+    let world = World::new().await;
+    let good = bearer(&world.token());
+    let mut stream = world.connect().await;
+    for _ in 0..3 {
+        for more in
+            ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"]
+        {
+            let told = ask(&mut stream, "POST", "/auth", &format!("{good}{more}")).await;
+            assert!(
+                told.starts_with("HTTP/1.1 200") && !told.contains("connection: close"),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn speaks_h2c_on_the_same_address() {
     let world = World::new().await;
     let stream = TokioIo::new(world.connect().await);

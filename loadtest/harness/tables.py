@@ -14,7 +14,7 @@ def env(file, count, **others):
 def http(scene):
     """Cached, over HTTP: one token, 1,000 tokens, Zipf over 100,000, unix socket."""
     token = scene.tokens.one()
-    null, sidecar, nginx = scene.null_http(), scene.sidecar(), scene.nginx()
+    null, sidecar, full, nginx = scene.null_http(), scene.sidecar(), scene.sidecar(), scene.nginx()
     null_unix, busy = scene.null_http(unix=True), scene.null_http(busy=800)
     one, unix = Wrk(token=token), H2load(token=token)
     thousand = Wrk(env=env(scene.tokens.many(1000), 1000))
@@ -28,8 +28,8 @@ def http(scene):
         Row("null hyper, 1,000 tokens", thousand, null.port, [null.process]),
         checked("Vidimus, 1,000 tokens", thousand, sidecar.port, own, token, against="null hyper, 1,000 tokens"),
         Row(f"null hyper, {spread}", zipf, null.port, [null.process]),
-        checked(f"Vidimus, {spread}, 64 MiB of cache", zipf, sidecar.port, own, token,
-                against=f"null hyper, {spread}", watch=sidecar.metrics),
+        checked(f"Vidimus, {spread}, 64 MiB of cache", zipf, full.port, [full.process], token,
+                against=f"null hyper, {spread}", watch=full.metrics),
         Row("null hyper, unix socket", unix, null_unix.socket, [null_unix.process]),
         checked("Vidimus, one token, unix socket", unix, sidecar.socket, own, token, against="null hyper, unix socket"),
     ]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use arc_swap::Guard;
 use http::{Request, Response, Version};
 use http_body_util::Either;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
 use super::{App, grpc};
@@ -31,13 +31,15 @@ pub(super) fn route(app: &Arc<App>, request: Request<Incoming>, peer: Peer) -> A
     let began = Instant::now();
     let settings = app.settings.load();
     let case = Case { edge, gate: &app.gate, settings: &settings, request: &request, peer, policy };
-    // Over HTTP/2 many clients share a connection: each has a task of its own, and perhaps another core.
-    let undecided = match request.version() {
-        Version::HTTP_2 => None,
-        _ => match case.look() {
+    // Over HTTP/2 many clients share a connection: each has a task of its own, and perhaps another core. And a
+    // body that goes before its answer is there may take the connection with it.
+    let undecided = if request.version() == Version::HTTP_2 || !request.body().is_end_stream() {
+        None
+    } else {
+        match case.look() {
             Ok(decision) => return Answering::Now(ready(answered(app, &case, &decision, began))),
             Err(undecided) => Some(undecided),
-        },
+        }
     };
     let (app, policy) = (Arc::clone(app), Box::<str>::from(policy));
     let settings = Guard::into_inner(settings);
