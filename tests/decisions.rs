@@ -17,7 +17,7 @@ use vidimus::telemetry::prometheus::core::Collector as _;
 async fn every_decision_is_counted_under_its_own_labels() {
     let world = World::new();
     let mut rules = two_realms();
-    // More than there are places to remember: some share one.
+    // So many that some share a place where they are remembered.
     let names: Vec<String> = (0..700).map(|number| format!("p{number}")).collect();
     rules.policies.extend(names.iter().map(|name| Policy::new(name, vec![0, 1])));
     let metrics = GateMetrics::new(&world.gate).unwrap();

@@ -4,19 +4,22 @@
 //! were found are kept in slots, by what gave them their labels: the edge, the policy and the realm. Only for
 //! requests that may pass: refusals have more labels, and cost more anyway.
 
+use std::hash::BuildHasher as _;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
+use foldhash::fast::RandomState as FastHash;
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::check::{Decision, Denial, Grant, Policy, RealmRules};
 
-/// Those that find theirs taken look at the labels. A power of two.
-const SLOTS: usize = 256;
+/// Those that find theirs taken look at the labels: few of 1,000 realms. A power of two.
+const SLOTS: usize = 4096;
 
 pub(super) struct Decisions {
     series: IntCounterVec,
     slots: Box<[ArcSwapOption<Allowed>]>,
+    hasher: FastHash,
 }
 
 /// One series, and whose it is.
@@ -31,7 +34,7 @@ impl Decisions {
     /// The labels of `series` are [`LABELS`].
     pub(super) fn new(series: IntCounterVec) -> Self {
         let slots = (0..SLOTS).map(|_| ArcSwapOption::empty()).collect();
-        Self { series, slots }
+        Self { series, slots, hasher: FastHash::default() }
     }
 
     pub(super) fn count(&self, edge: &'static str, decision: &Decision) {
@@ -49,10 +52,8 @@ impl Decisions {
     fn allowed(&self, edge: &'static str, grant: &Grant) {
         let (policy, realm) = (grant.policy(), grant.realm());
         // Where they lie in memory is as good as a name: a `Weak` keeps the place from being used again.
-        let place = (Arc::as_ptr(policy).addr() >> 5)
-            ^ (Arc::as_ptr(realm).addr() >> 7)
-            ^ (edge.as_ptr().addr() >> 3);
-        let slot = &self.slots[place & (SLOTS - 1)];
+        let place = (Arc::as_ptr(policy).addr(), Arc::as_ptr(realm).addr(), edge.as_ptr().addr());
+        let slot = &self.slots[self.hasher.hash_one(place) as usize & (SLOTS - 1)];
         let held = slot.load();
         match &*held {
             Some(found) if found.is_of(edge, policy, realm) => return found.count.inc(),
