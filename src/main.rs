@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use tokio::runtime::Builder;
 use vidimus::config::Config;
 use vidimus::telemetry::start_logs;
 
@@ -70,8 +71,15 @@ fn with_config(file: &Path, work: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     }
 }
 
+/// Of so many tasks a thread takes one from the queue that all threads share. That is where those go for whom
+/// its own has no room, of more than 256 that are busy at once; with tokio's own interval some of them waited
+/// for seconds.
+const COMMON_QUEUE: u32 = 2;
+
 fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
-    match tokio::runtime::Runtime::new() {
+    let runtime =
+        Builder::new_multi_thread().enable_all().global_queue_interval(COMMON_QUEUE).build();
+    match runtime {
         Ok(runtime) => {
             let code = ended(runtime.block_on(work));
             runtime.shutdown_background(); // what did not finish in time does not hold us up

@@ -153,7 +153,7 @@ impl Prover {
 }
 
 /// Who only has to be looked up is not to wait for those who have to be verified: on a core that both want,
-/// these get a quarter of the time. Where it has nothing else to do they get all of it.
+/// these get a seventh of the time. Where it has nothing else to do they get all of it.
 fn step_back() {
     // On Linux each thread has its own; elsewhere it is the application's.
     #[cfg(target_os = "linux")]
@@ -161,7 +161,7 @@ fn step_back() {
 }
 
 #[cfg(target_os = "linux")]
-const NICE: i32 = 5;
+const NICE: i32 = 8;
 
 #[cfg(test)]
 mod tests {
