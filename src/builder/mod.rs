@@ -149,7 +149,7 @@ impl GateBuilder {
         self
     }
 
-    /// `[cache] max_bytes`: about what proofs may take of memory, 1 MiB to 64 GiB; 3.4 KiB for a
+    /// `[cache] max_bytes`: about what proofs may take of memory, 1 MiB to 64 GiB; 3.3 KiB for a
     /// token of 1.1 KB. Default 64 MiB.
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.keys.section("cache").size("max_bytes", bytes);

@@ -106,6 +106,12 @@ impl TokenDigest {
     }
 }
 
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenDigest(..)")
+    }
+}
+
 /// A JWS up to its last dot, as it came, and its signature as SHA-256: two tokens with one key are one
 /// token, and the key cannot be used as one. What is no JWS may have its secret elsewhere: see
 /// [`RawToken::digest`].
@@ -114,12 +120,6 @@ impl TokenDigest {
 pub(crate) struct TokenKey<'a> {
     pub(crate) signed: &'a [u8],
     pub(crate) signature: TokenDigest,
-}
-
-impl fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenDigest(..)")
-    }
 }
 
 /// How large a token may be. What exceeds it is refused before anything is decoded.

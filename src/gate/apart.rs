@@ -125,7 +125,7 @@ impl Prover {
         }
     }
 
-    /// What it finds goes into the cache too: others may ask for the same token, and this one give up.
+    /// A proof goes into the cache too: others may ask for the same token, and this one give up.
     fn prove(&self, policy: &str, token: &OwnedToken) -> Option<Proven> {
         let snapshot = self.live.load();
         let policy = snapshot.policy(policy)?;
