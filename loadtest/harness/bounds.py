@@ -24,6 +24,12 @@ class Bound:
     def holds(self, value):
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
+    def shortfall(self, value):
+        """By what share of the limit it is missed; 0 if it holds."""
+        if self.holds(value):
+            return 0.0
+        return abs(value / (self.least if self.most is None else self.most) - 1)
+
     def limit(self):
         sign, limit = ("≥", self.least) if self.most is None else ("≤", self.most)
         return f"{sign} {limit:g}{self.unit}"

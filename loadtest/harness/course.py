@@ -5,12 +5,11 @@ from datetime import date
 from pathlib import Path
 
 from . import alone, bounds, chart, growth, report, tables, versions
-from .measure import rounds, warm
+from .measure import figures as of_rounds, rounds, warm
 from .processes import Trouble
 
 HERE = Path(__file__).resolve().parents[1]
 LIMIT = 570  # seconds, from the first measurement on; what would go beyond is not measured again
-REPEATS = 2  # tables that are measured again
 ROUNDS, SECONDS = 5, 1.2
 # Name, what builds its rows, rounds.
 RACES = {
@@ -26,27 +25,35 @@ QUICK = ("http", "new", "opaque", "grpc", "nginx", "start")
 
 def measure(scene, names, given):
     figures, troubles, repeated, began = {}, {}, [], time.monotonic()
-    lengths = {}
+    lengths, samples = {}, {}
 
     def take(name):
-        """The last run of a table counts, better or not."""
         troubles.pop(name, None)
-        figures.pop(name, None)
         start = time.monotonic()
         try:
-            figures[name] = table(scene, name, given.quick)
+            figures[name] = table(scene, name, given.quick, samples.setdefault(name, {}))
         except Trouble as trouble:
             print(f"cannot be measured: {trouble}", flush=True)
             troubles[name] = trouble
+            figures.pop(name, None)
+            samples.pop(name, None)
         lengths[name] = time.monotonic() - start
         print(f"({lengths[name]:.0f} s)", flush=True)
 
+    def urgency(name):
+        """Failures first, then who is nearest to its limit: there more rounds may tell."""
+        return name not in troubles, shortfall(name)
+
+    def shortfall(name):
+        """The largest of its numbers' that are missed."""
+        found = bounds.verdicts({name: figures[name]}) if name in figures else []
+        return max((bound.shortfall(value) for bound, value, _ in found), default=0.0)
+
     for name in names:
         take(name)
-    for name in [] if given.quick else sorted(names, key=lambda name: name not in troubles):  # failures first
-        again = name in troubles or missed(bounds.verdicts({name: figures[name]}))
-        time_left = LIMIT - (time.monotonic() - began)
-        if again and len(repeated) < REPEATS and lengths[name] < time_left:
+    wanting = [] if given.quick else [name for name in names if name in troubles or shortfall(name)]
+    for name in sorted(wanting, key=urgency):
+        if lengths[name] < LIMIT - (time.monotonic() - began):
             print("\nOnce more:")
             repeated.append(name)
             take(name)
@@ -55,7 +62,7 @@ def measure(scene, names, given):
         print("\n" + report.terminal(report.reached(verdicts), ("numbers to reach", "limit", "measured", "reached")))
     facts = about(scene, figures, time.monotonic() - began)
     if repeated:
-        facts.append(f"- Measured twice, because the first run missed a number or failed; the second counts: {', '.join(repeated)}.")
+        facts.append(f"- Measured twice as long, because a number was missed or a table failed: {', '.join(repeated)}.")
     facts += [f"- Left out: {what}." for what in scene.left_out]
     facts += [f"- Not measured: {name}." for name in troubles]
     print("\n" + "\n".join(facts))
@@ -80,8 +87,8 @@ def missed(verdicts):
     return sum(not holds for _, _, holds in verdicts)
 
 
-def table(scene, name, quick):
-    """The figures of one table, printed as soon as they are there."""
+def table(scene, name, quick, samples):
+    """The figures of one table, printed as soon as they are there. New rounds are added to the samples."""
     print(f"\n=== {name}: {TITLES[name]}", flush=True)
     with scene.table():
         if name in SINGLE:
@@ -92,7 +99,9 @@ def table(scene, name, quick):
         rows = build(scene)
         seconds = 0.5 if quick else SECONDS
         warm(rows, scene.work)
-        found = rounds(rows, 1 if quick else count, seconds, scene.work)
+        for row, more in rounds(rows, 1 if quick else count, seconds, scene.work).items():
+            samples.setdefault(row, []).extend(more)
+    found = of_rounds(rows, samples)
     check(found)
     print(report.terminal([report.cells(figure) for figure in found]))
     print("\n".join(report.notes(found)), flush=True)

@@ -99,25 +99,29 @@ def warm(rows, work):
 
 
 def rounds(rows, count, seconds, work):
-    """A B C A B C."""
+    """A B C A B C: for each row its samples, round by round."""
     samples = {row.name: [] for row in rows}
     for _ in range(count):
         for row in rows:
             samples[row.name].append(one(row, row.seconds or seconds, work))
-    middle = lambda name, key: median(getattr(sample, key) for sample in samples[name])
-    figures = []
+    return samples
+
+
+def figures(rows, samples):
+    """What becomes of the rounds."""
+    found = []
     for row in rows:
         keys = ("rate", "p50", "p99", "cpu", "own_cpu", "load_share", "others")
         sums = ("requests", "refused", "failed")
         own = samples[row.name]
         figure = Figures(
             row, memory=own[-1].memory, **{key: sum(getattr(sample, key) for sample in own) for key in sums},
-            **{key: middle(row.name, key) for key in keys},
+            **{key: median(getattr(sample, key) for sample in own) for key in keys},
         )
         if row.against:
             pairs = list(zip(own, samples[row.against]))
             figure.ratio = median(a.rate / b.rate for a, b in pairs)
             figure.p99_ratio = median(a.p99 / b.p99 for a, b in pairs)
             figure.cpu_ratio = median(a.cpu / b.cpu for a, b in pairs if b.cpu)
-        figures.append(figure)
-    return figures
+        found.append(figure)
+    return found
