@@ -16,7 +16,7 @@ use http::{Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
@@ -24,6 +24,7 @@ use tokio::time::{Instant, interval_at};
 
 use super::aside::Aside;
 use super::listener::Stream;
+use super::streams::Streams;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +101,8 @@ async fn serve_io<IO, S, F, B>(
             }
         })
     };
-    let mut http = auto::Builder::new(TokioExecutor::new());
+    let streams = Streams::default();
+    let mut http = auto::Builder::new(streams.clone());
     // Answers are short: one copy costs less than a list of pieces. And no `max_headers`: any other number
     // than hyper's own 100 makes it take two pieces of 4 KiB for each request.
     http.http1().max_buf_size(bounds.header_bytes).header_read_timeout(None).writev(false);
@@ -118,7 +120,14 @@ async fn serve_io<IO, S, F, B>(
     let (mut aside, mut watch, mut ending) = (Aside::new(), Watch::default(), false);
     loop {
         let event = poll_fn(|context| {
-            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+            let mut ended = connection.as_mut().poll(context);
+            if ended.is_pending() && activity.h2.load(Relaxed) && streams.answer() {
+                ended = connection.as_mut().poll(context);
+                if streams.are_waiting() {
+                    context.waker().wake_by_ref();
+                }
+            }
+            if let Poll::Ready(result) = ended {
                 return Poll::Ready(Event::Ended(result));
             }
             let seldom = poll_fn(|context| {

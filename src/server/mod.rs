@@ -9,6 +9,7 @@ mod limit;
 pub mod listener;
 mod remark;
 mod route;
+mod streams;
 
 use std::fmt;
 use std::net::SocketAddr;

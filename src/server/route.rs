@@ -31,7 +31,7 @@ pub(super) fn route(app: &Arc<App>, request: Request<Incoming>, peer: Peer) -> A
     let began = Instant::now();
     let settings = app.settings.load();
     let case = Case { edge, gate: &app.gate, settings: &settings, request: &request, peer, policy };
-    // Over HTTP/2 many clients share a connection: each has a task of its own, and perhaps another core. And a
+    // Over HTTP/2 many clients share a connection, which first hears all that have come. And a
     // body that goes before its answer is there may take the connection with it.
     let undecided = if request.version() == Version::HTTP_2 || !request.body().is_end_stream() {
         None
