@@ -23,12 +23,12 @@ def stall(scene):
     slow = scene.tokens.many(SLOW, "ES384")
     with open(slow) as tokens:
         first = tokens.readline().strip()
-    sidecar, rows = scene.sidecar(), []
-    for name, load in (
-        ("as fast as it goes", Wrk(token=token)),
-        ("a third of that", Wrk(token=token, connections=LIGHT["connections"], env={"LOAD_DELAY": LIGHT["pause"]})),
-    ):
-        misses = Misses(slow)
+    sidecar, misses, rows = scene.sidecar(), Misses(slow), []
+    full, light = Wrk(token=token), Wrk(token=token, connections=LIGHT["connections"], env={"LOAD_DELAY": LIGHT["pause"]})
+    runs = [("as fast as it goes", full, sidecar, misses), ("a third of that", light, sidecar, misses)]
+    if scene.aws_lc:
+        runs.append(("as fast as it goes, with AWS-LC", full, scene.sidecar(program=scene.aws_lc), Misses(slow)))
+    for name, load, sidecar, misses in runs:
         rows += [
             checked(f"hits alone, {name}", load, sidecar.port, [sidecar.process], token),
             checked(f"hits while misses run, {name}", load, sidecar.port, [sidecar.process], first, beside=misses,
@@ -42,11 +42,11 @@ class Misses:
     """Tokens that were not seen before, until all have been."""
 
     file: object
-    start_at = 1  # of all that there are: each slice goes on where the last one ended, and some
+    start_at: int = 1  # of all that there are: each slice goes on where the last one ended, and some
 
     def start(self, target, seconds, work, name):
-        more = env(self.file, SLOW, LOAD_START=Misses.start_at, LOAD_DELAY=MISSES["pause"])
-        Misses.start_at += int(seconds * 1000 / MISSES["pause"] * MISSES["connections"]) + 50
+        more = env(self.file, SLOW, LOAD_START=self.start_at, LOAD_DELAY=MISSES["pause"])
+        self.start_at += int(seconds * 1000 / MISSES["pause"] * MISSES["connections"]) + 50
         return Wrk(connections=MISSES["connections"], env=more).start(target, seconds, work, name)
 
 

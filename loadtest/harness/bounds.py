@@ -36,7 +36,8 @@ class Bound:
 
 
 def row(name, key="ratio"):
-    return lambda figures: getattr(next(figure for figure in figures if figure.row.name == name), key)
+    """None if it was not measured."""
+    return lambda figures: next((getattr(figure, key) for figure in figures if figure.row.name == name), None)
 
 
 def ahead(own, peer):
@@ -60,6 +61,7 @@ BOUNDS = [
     Bound("`/auth`, cached: p99 against null hyper", "http", row("Vidimus, one token", "p99_ratio"), most=1.2),
     Bound("`/auth`, every token new, RS256: throughput against null hyper + bare ring", "new",
           row("Vidimus, every token new"), least=0.92),
+    Bound("the same with AWS-LC instead of ring in Vidimus", "new", row("Vidimus with AWS-LC, every token new"), least=0.92),
     Bound("gRPC, cached: throughput against null tonic", "grpc", row("Vidimus, gRPC, 1 x 64"), least=0.90),
     Bound("gRPC, cached: p99 against null tonic", "grpc", row("Vidimus, gRPC, 1 x 64", "p99_ratio"), most=1.2),
     Bound("nginx + Vidimus over a unix socket: throughput against nginx + null hyper", "nginx",
@@ -69,6 +71,8 @@ BOUNDS = [
           row("hits while misses run, as fast as it goes", "p99_ratio"), most=1.5),
     Bound("the same at a third of full load", "stall",
           row("hits while misses run, a third of that", "p99_ratio"), most=1.5),
+    Bound("the same at full load with AWS-LC instead of ring", "stall",
+          row("hits while misses run, as fast as it goes, with AWS-LC", "p99_ratio"), most=1.5),
     Bound("resident memory, idle", "memory", lambda figures: figures["idle"], most=15, unit=" MiB"),
     Bound("resident memory beyond idle with 100,000 proofs, against their bytes by `vidimus_token_cache_bytes`",
           "memory", resident, most=1.3),

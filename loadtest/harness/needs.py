@@ -53,11 +53,17 @@ def _node():
     return folder
 
 
-def build():
-    """The sidecar as it is shipped, and what it is compared with; or those that VIDIMUS and NULL name."""
+def build(with_aws_lc):
+    """The sidecar as it is shipped, what it is compared with, and if wanted the sidecar with AWS-LC; or those that
+    VIDIMUS, NULL and VIDIMUS_AWS_LC name."""
     own = ["--profile", "dist", "--bin", "vidimus"]
     null = ["--release", "--manifest-path", ROOT / "loadtest/null/Cargo.toml"]
-    return _given_or_built("VIDIMUS", own, "vidimus"), _given_or_built("NULL", null, "vidimus-null")
+    programs = _given_or_built("VIDIMUS", own, "vidimus"), _given_or_built("NULL", null, "vidimus-null")
+    if not with_aws_lc:
+        return *programs, None
+    # In a folder of its own: neither build then makes the other one anew.
+    aws_lc = [*own, "--features", "aws-lc", "--target-dir", ROOT / "target/aws-lc"]
+    return *programs, _given_or_built("VIDIMUS_AWS_LC", aws_lc, "vidimus")
 
 
 def _given_or_built(variable, options, name):
@@ -66,7 +72,7 @@ def _given_or_built(variable, options, name):
     cargo = os.environ.get("CARGO", "cargo")
     if not shutil.which(cargo):
         raise Trouble(f"{cargo} is missing; install Rust 1.88 or newer, https://rustup.rs")
-    print(f"building {name}", flush=True)
+    print(f"building {name}{' with AWS-LC' if 'aws-lc' in options else ''}", flush=True)
     command = [cargo, "build", "--locked", *options, "--message-format=json-render-diagnostics"]
     done = subprocess.run([str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     for line in done.stdout.splitlines():

@@ -17,7 +17,8 @@ max_concurrent = 256
 class Vidimus:
     """A running sidecar: over TCP at `port`, over a unix socket at `socket`."""
 
-    def __init__(self, scene, name, cache=None, realms=0, policies=0, introspection=False, max_size=None, ready=True):
+    def __init__(self, scene, name, cache=None, realms=0, policies=0, introspection=False, max_size=None, ready=True,
+                 program=None):
         self.port, self.admin = free_port(), free_port()
         self.socket = scene.work / f"{name}.sock"
         text = [f'[server]\nlisten = ["127.0.0.1:{self.port}", "unix:{self.socket}"]\nadmin = "127.0.0.1:{self.admin}"']
@@ -33,7 +34,7 @@ class Vidimus:
         config = scene.work / f"{name}.toml"
         config.write_text("\n".join(text) + "\n")
         self.began = time.monotonic()
-        self.process = Process(name, [scene.vidimus, "serve", "-c", config], scene.work)
+        self.process = Process(name, [program or scene.vidimus, "serve", "-c", config], scene.work)
         if ready:
             wait_for(name, self.process, self.is_ready, 60)
 

@@ -40,11 +40,16 @@ def new(scene):
     token = scene.tokens.one()
     null, sidecar = scene.null_http(verify=True), scene.sidecar(cache="1MiB")
     load = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd))
-    return [
+    rows = [
         checked("null hyper + ring RS256", load, null.port, [null.process], token),
         checked("Vidimus, every token new", load, sidecar.port, [sidecar.process], token,
                 against="null hyper + ring RS256", watch=sidecar.metrics),
     ]
+    if scene.aws_lc:
+        other = scene.sidecar(cache="1MiB", program=scene.aws_lc)
+        rows.append(checked("Vidimus with AWS-LC, every token new", load, other.port, [other.process], token,
+                            against="null hyper + ring RS256", watch=other.metrics))
+    return rows
 
 
 def opaque(scene):
