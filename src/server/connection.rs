@@ -102,7 +102,7 @@ async fn serve_io<IO, S, F, B>(
         })
     };
     let streams = Streams::default();
-    let mut http = auto::Builder::new(streams.clone());
+    let mut http = auto::Builder::new(streams.entrance());
     // Answers are short: one copy costs less than a list of pieces. And no `max_headers`: any other number
     // than hyper's own 100 makes it take two pieces of 4 KiB for each request.
     http.http1().max_buf_size(bounds.header_bytes).header_read_timeout(None).writev(false);
@@ -148,6 +148,7 @@ async fn serve_io<IO, S, F, B>(
                 if let Err(error) = result {
                     tracing::debug!("a connection ended early: {error}");
                 }
+                streams.part(); // they were asked, and are counted
                 return;
             }
             Event::Drain if ending => Verdict::Fine,

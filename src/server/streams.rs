@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,19 +20,39 @@ const BATCH: usize = 16;
 /// If they take longer than this, the others need not wait: they get tasks of their own, on any core.
 const PATIENCE: Duration = Duration::from_micros(200);
 
-/// hyper gives it what answers each request; the connection's task shares it.
-#[derive(Clone, Default)]
-pub(super) struct Streams(Arc<Mutex<VecDeque<Stream>>>);
+/// More than a connection may have open. A client that gives up its requests as fast as it asks can have more
+/// here: those get tasks of their own, so that nobody waits behind them.
+const CROWD: usize = 128;
 
+/// The connection's task has it. With it end those who wait in it.
+#[derive(Default)]
+pub(super) struct Streams(Arc<Waiting>);
+
+/// What hyper has of it, and each stream too: so it must not keep those that wait.
+#[derive(Clone)]
+pub(super) struct Entrance(Weak<Waiting>);
+
+type Waiting = Mutex<VecDeque<Stream>>;
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Entrance {
     fn execute(&self, stream: F) {
-        self.waiting().push_back(Box::pin(stream));
+        let stream = Box::pin(stream);
+        if let Some(waiting) = self.0.upgrade() {
+            let mut waiting = lock(&waiting);
+            if waiting.len() < CROWD {
+                return waiting.push_back(stream);
+            }
+        }
+        spawn(stream);
     }
 }
 
 impl Streams {
+    pub(super) fn entrance(&self) -> Entrance {
+        Entrance(Arc::downgrade(&self.0))
+    }
+
     /// Asks those that have come, each once: who cannot answer yet gets a task. True if there was any: then the
     /// connection has something to write.
     pub(super) fn answer(&self) -> bool {
@@ -41,7 +61,7 @@ impl Streams {
         ask(first);
         for _ in 1..BATCH {
             if began.elapsed() > PATIENCE {
-                self.waiting().drain(..).for_each(spawn);
+                self.part();
             }
             let Some(stream) = self.next() else { return true };
             ask(stream);
@@ -51,16 +71,22 @@ impl Streams {
 
     /// Whether there are more to be asked.
     pub(super) fn are_waiting(&self) -> bool {
-        !self.waiting().is_empty()
+        !lock(&self.0).is_empty()
+    }
+
+    /// Gives all of them tasks of their own.
+    pub(super) fn part(&self) {
+        let streams = std::mem::take(&mut *lock(&self.0));
+        streams.into_iter().for_each(spawn);
     }
 
     fn next(&self) -> Option<Stream> {
-        self.waiting().pop_front()
+        lock(&self.0).pop_front()
     }
+}
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Stream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(waiting: &Waiting) -> MutexGuard<'_, VecDeque<Stream>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ask(mut stream: Stream) {
@@ -98,7 +124,7 @@ mod tests {
         let (streams, (asked, by)) = (Streams::default(), channel());
         for delay in delays {
             let asked = asked.clone();
-            streams.execute(async move {
+            streams.entrance().execute(async move {
                 thread::sleep(delay);
                 asked.send(thread::current().id()).unwrap();
             });
@@ -135,7 +161,7 @@ mod tests {
     fn who_has_to_wait_gets_a_task_and_is_woken_there() {
         let (streams, (tell, told), (done, is_done)) =
             (Streams::default(), oneshot::channel::<u8>(), channel());
-        streams.execute(async move { done.send(told.await.unwrap()).unwrap() });
+        streams.entrance().execute(async move { done.send(told.await.unwrap()).unwrap() });
         let runtime = runtime();
         let _inside = runtime.enter();
         assert!(streams.answer() && !streams.are_waiting());
@@ -145,20 +171,61 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_does_not_keep_the_connection_it_waits_in() {
+        let (streams, held) = (Streams::default(), Arc::new(()));
+        let (entrance, holds) = (streams.entrance(), Arc::clone(&held));
+        // As hyper's do, it holds what it was given to.
+        let hypers = entrance.clone();
+        entrance.execute(async move {
+            pending::<()>().await;
+            drop((hypers, holds));
+        });
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(streams);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn who_is_left_when_the_connection_ends_gets_a_task() {
+        let (streams, by) = streams([Duration::ZERO; 3]);
+        let entrance = streams.entrance();
+        let runtime = runtime();
+        let _inside = runtime.enter();
+        streams.part();
+        drop(streams);
+        entrance.execute(ready(())); // and who comes later does no harm
+        for _ in 0..3 {
+            by.recv_timeout(Duration::from_secs(5)).unwrap();
+        }
+    }
+
+    #[test]
+    fn who_comes_in_a_crowd_does_not_wait_in_line() {
+        let runtime = runtime();
+        let _inside = runtime.enter();
+        let (streams, by) = streams([Duration::ZERO; CROWD + 2]);
+        for _ in 0..2 {
+            let thread = by.recv_timeout(Duration::from_secs(5)).unwrap();
+            assert_ne!(thread, thread::current().id());
+        }
+        assert!(streams.are_waiting() && by.try_recv().is_err());
+    }
+
+    #[test]
     fn who_panics_ends_alone() {
         let (streams, by) = streams([]);
         drop(by);
         let (done, is_done) = oneshot::channel::<()>();
-        streams.execute(async move {
+        streams.entrance().execute(async move {
             let _dropped_with_it = done;
             poll_fn(|_| -> Poll<()> { panic!("on purpose") }).await;
         });
-        streams.execute(ready(()));
+        streams.entrance().execute(ready(()));
         let runtime = runtime();
         let _inside = runtime.enter();
         assert!(streams.answer() && !streams.are_waiting());
         assert!(runtime.block_on(is_done).is_err());
-        streams.execute(pending());
+        streams.entrance().execute(pending());
         assert!(streams.answer());
     }
 }
