@@ -14,7 +14,7 @@ CROWD = 100_000
 STARTS = 9
 SLOW = 20_000  # tokens with ES384, each of which is asked for once
 MISSES = dict(connections=4, pause=10)  # some 380 a second, 0.6 ms of ring's time each
-LIGHT = dict(connections=16, pause=1)
+LIGHT = dict(connections=16, pause=1)  # at most 16,000 a second
 
 
 def stall(scene):
@@ -25,7 +25,7 @@ def stall(scene):
         first = tokens.readline().strip()
     sidecar, misses, rows = scene.sidecar(), Misses(slow), []
     full, light = Wrk(token=token), Wrk(token=token, connections=LIGHT["connections"], env={"LOAD_DELAY": LIGHT["pause"]})
-    runs = [("as fast as it goes", full, sidecar, misses), ("a third of that", light, sidecar, misses)]
+    runs = [("as fast as it goes", full, sidecar, misses), ("light load", light, sidecar, misses)]
     if scene.aws_lc:
         runs.append(("as fast as it goes, with AWS-LC", full, scene.sidecar(program=scene.aws_lc), Misses(slow)))
     for name, load, sidecar, misses in runs:

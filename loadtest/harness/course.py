@@ -24,47 +24,43 @@ QUICK = ("http", "new", "opaque", "grpc", "nginx", "start")
 
 
 def measure(scene, names, given):
-    figures, troubles, repeated, began = {}, {}, [], time.monotonic()
-    lengths, samples = {}, {}
+    figures, troubles, lengths, more, began = {}, {}, {}, [], time.monotonic()
 
     def take(name):
-        troubles.pop(name, None)
+        """New rounds count with those before. Those stay as they are if the new ones fail."""
         start = time.monotonic()
         try:
-            figures[name] = table(scene, name, given.quick, samples.setdefault(name, {}))
+            figures[name] = table(scene, name, given.quick, figures.get(name))
+            troubles.pop(name, None)
         except Trouble as trouble:
             print(f"cannot be measured: {trouble}", flush=True)
             troubles[name] = trouble
-            figures.pop(name, None)
-            samples.pop(name, None)
         lengths[name] = time.monotonic() - start
         print(f"({lengths[name]:.0f} s)", flush=True)
 
-    def urgency(name):
-        """Failures first, then who is nearest to its limit: there more rounds may tell."""
-        return name not in troubles, shortfall(name)
-
-    def shortfall(name):
-        """The largest of its numbers' that are missed."""
+    def missed_by(name):
+        """Of its numbers the one that is missed by most, and by what share."""
         found = bounds.verdicts({name: figures[name]}) if name in figures else []
-        return max((bound.shortfall(value) for bound, value, _ in found), default=0.0)
+        return max(((bound.shortfall(value), value) for bound, value, _ in found), default=(0.0, 0.0))
 
     for name in names:
         take(name)
-    wanting = [] if given.quick else [name for name in names if name in troubles or shortfall(name)]
-    for name in sorted(wanting, key=urgency):
+    again = [] if given.quick else [name for name in names if name in troubles or name in RACES and missed_by(name)[0]]
+    # Failures first, then who is nearest to its limit: there more rounds may tell.
+    for name in sorted(again, key=lambda name: (name not in troubles, missed_by(name)[0])):
         if lengths[name] < LIMIT - (time.monotonic() - began):
+            why = "failed before" if name in troubles else f"{missed_by(name)[1]:.3g} before"
             print("\nOnce more:")
-            repeated.append(name)
             take(name)
+            more.append(f"{name} ({why}{', and the new rounds failed' if name in troubles else ''})")
     verdicts = bounds.verdicts(figures)
     if verdicts:
         print("\n" + report.terminal(report.reached(verdicts), ("numbers to reach", "limit", "measured", "reached")))
     facts = about(scene, figures, time.monotonic() - began)
-    if repeated:
-        facts.append(f"- Measured twice as long, because a number was missed or a table failed: {', '.join(repeated)}.")
+    if more:
+        facts.append(f"- More rounds, because a number was missed or the table failed: {', '.join(more)}.")
     facts += [f"- Left out: {what}." for what in scene.left_out]
-    facts += [f"- Not measured: {name}." for name in troubles]
+    facts += [f"- Not measured: {name}." for name in troubles if name not in figures]
     print("\n" + "\n".join(facts))
     if not given.only and not given.quick:
         write(facts, figures, verdicts)
@@ -87,8 +83,8 @@ def missed(verdicts):
     return sum(not holds for _, _, holds in verdicts)
 
 
-def table(scene, name, quick, samples):
-    """The figures of one table, printed as soon as they are there. New rounds are added to the samples."""
+def table(scene, name, quick, before):
+    """The figures of one table, printed as soon as they are there, with the rounds of those before."""
     print(f"\n=== {name}: {TITLES[name]}", flush=True)
     with scene.table():
         if name in SINGLE:
@@ -99,8 +95,10 @@ def table(scene, name, quick, samples):
         rows = build(scene)
         seconds = 0.5 if quick else SECONDS
         warm(rows, scene.work)
-        for row, more in rounds(rows, 1 if quick else count, seconds, scene.work).items():
-            samples.setdefault(row, []).extend(more)
+        samples = rounds(rows, 1 if quick else count, seconds, scene.work)
+    for row, then in zip(rows, before or []):
+        samples[row.name] = then.samples + samples[row.name]
+        row.changes = {key: value + then.row.changes.get(key, 0) for key, value in row.changes.items()}
     found = of_rounds(rows, samples)
     check(found)
     print(report.terminal([report.cells(figure) for figure in found]))

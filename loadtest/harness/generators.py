@@ -30,12 +30,15 @@ class Result:
 
 @dataclass
 class Wrk:
-    """HTTP/1.1 over TCP. `env` goes to wrk.lua."""
+    """HTTP/1.1 over TCP. `env` goes to wrk.lua. If it `moves`, each slice goes on where the last one ended, and
+    draws anew."""
 
     path: str = "/auth"
     token: str | None = None
     connections: int = 64
     env: dict = field(default_factory=dict)
+    moves: bool = False
+    asked: int = 0
 
     def start(self, target, seconds, work, name="wrk"):
         result = work / f"{name}.json"
@@ -46,12 +49,19 @@ class Wrk:
         if seconds != int(seconds):  # wrk knows whole seconds only; a shorter slice is ended by SIGINT
             command[3] = f"-d{int(seconds) + 1}s"
             command = ["timeout", "-s", "INT", f"{seconds:.2f}", *command]
-        env = {**os.environ, **{key: str(value) for key, value in self.env.items()}, "LOAD_RESULT": str(result)}
+        told = {"LOAD_RESULT": result, **self.env}
+        if self.moves:
+            told |= {"LOAD_START": self.asked, "LOAD_SEED": self.asked + 1}
+        env = os.environ | {key: str(value) for key, value in told.items()}
         popen = subprocess.Popen(
             [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
             preexec_fn=pin(LOAD_CORE), text=True,
         )
-        return Running(popen, lambda output: _wrk_result(output, result))
+        return Running(popen, lambda output: self._seen(_wrk_result(output, result)))
+
+    def _seen(self, result):
+        self.asked += result.requests
+        return result
 
 
 @dataclass

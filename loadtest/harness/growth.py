@@ -32,15 +32,14 @@ def sizes(scene):
 
 def connections(scene):
     """Connections, each of which asks again as soon as it is answered."""
-    token = scene.tokens.one()
-    null, sidecar = scene.null_http(), scene.sidecar()
-    rows = []
+    token, rows = scene.tokens.one(), []
     for count in CONNECTIONS:
         if count + 300 > allow_many_files():
             scene.leave_out(f"{count:,} connections: only {allow_many_files():,} open files are allowed (ulimit -Hn)")
             continue
         # Thousands do not connect in an instant: the kernel's queue for new ones holds fewer.
         load, times = Wrk(token=token, connections=count), dict(seconds=5, warm=2.0) if count > 1024 else {}
+        null, sidecar = scene.null_http(), scene.sidecar()  # of its own, for the memory that it takes
         name = "1 connection" if count == 1 else f"{count:,} connections"
         rows += [
             Row(f"null hyper, {name}", load, null.port, [null.process], **times),
@@ -81,14 +80,14 @@ def policies(scene):
 def distinct(scene):
     """Different tokens in a circle, under 64 MiB of cache (Ed25519, because a million RS256 signatures take
     minutes to make). What does not fit costs its signature each time; memory must not follow. Each row begins in
-    the middle of its circle, where no row before it has been; half a million tokens is what the last one asks for."""
+    the middle of its circle, where no row before it has been, and the two last come to no token twice."""
     file = scene.tokens.many(DISTINCT[-1], "EdDSA", LEAN)
     with open(file) as tokens:
         token = tokens.readline().strip()
     sidecar, rows = scene.sidecar(), []
     for count in DISTINCT:
         rows.append(checked(
-            f"Vidimus, {count:,} tokens", Wrk(env=env(file, count, LOAD_START=count // 2)), sidecar.port, [sidecar.process], token,
-            watch=sidecar.metrics, seconds=30 if count == DISTINCT[-1] else 3,
+            f"Vidimus, {count:,} tokens", Wrk(env=env(file, count), moves=True, asked=count // 2), sidecar.port,
+            [sidecar.process], token, watch=sidecar.metrics, seconds=30 if count == DISTINCT[-1] else 3,
         ))
     return rows

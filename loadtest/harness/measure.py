@@ -43,7 +43,8 @@ class Sample:
 
 @dataclass
 class Figures:
-    """Medians over the rounds; ratios are medians of each round's ratio. Requests, refused and failed are sums."""
+    """Medians over the rounds; ratios are medians of each round's ratio. Requests, refused and failed are sums; memory
+    is that of the end."""
 
     row: Row
     requests: int
@@ -57,6 +58,7 @@ class Figures:
     failed: int
     load_share: float
     others: float
+    samples: list
     ratio: float | None = None
     p99_ratio: float | None = None
     cpu_ratio: float | None = None
@@ -115,7 +117,7 @@ def figures(rows, samples):
         sums = ("requests", "refused", "failed")
         own = samples[row.name]
         figure = Figures(
-            row, memory=own[-1].memory, **{key: sum(getattr(sample, key) for sample in own) for key in sums},
+            row, samples=own, memory=own[-1].memory, **{key: sum(getattr(sample, key) for sample in own) for key in sums},
             **{key: median(getattr(sample, key) for sample in own) for key in keys},
         )
         if row.against:

@@ -53,17 +53,22 @@ def _node():
     return folder
 
 
-def build(with_aws_lc):
-    """The sidecar as it is shipped, what it is compared with, and if wanted the sidecar with AWS-LC; or those that
-    VIDIMUS, NULL and VIDIMUS_AWS_LC name."""
-    own = ["--profile", "dist", "--bin", "vidimus"]
+OWN = ["--profile", "dist", "--bin", "vidimus"]
+
+
+def build():
+    """The sidecar as it is shipped, and what it is compared with; or those that VIDIMUS and NULL name."""
     null = ["--release", "--manifest-path", ROOT / "loadtest/null/Cargo.toml"]
-    programs = _given_or_built("VIDIMUS", own, "vidimus"), _given_or_built("NULL", null, "vidimus-null")
-    if not with_aws_lc:
-        return *programs, None
+    return _given_or_built("VIDIMUS", OWN, "vidimus"), _given_or_built("NULL", null, "vidimus-null")
+
+
+def build_aws_lc():
+    """The sidecar with the feature aws-lc, of the same sources; or what VIDIMUS_AWS_LC names."""
+    if os.environ.get("VIDIMUS") and not os.environ.get("VIDIMUS_AWS_LC"):
+        raise Trouble("VIDIMUS is given and VIDIMUS_AWS_LC is not")
     # In a folder of its own: neither build then makes the other one anew.
-    aws_lc = [*own, "--features", "aws-lc", "--target-dir", ROOT / "target/aws-lc"]
-    return *programs, _given_or_built("VIDIMUS_AWS_LC", aws_lc, "vidimus")
+    options = [*OWN, "--features", "aws-lc", "--target-dir", ROOT / "target/aws-lc"]
+    return _given_or_built("VIDIMUS_AWS_LC", options, "vidimus")
 
 
 def _given_or_built(variable, options, name):
@@ -79,7 +84,7 @@ def _given_or_built(variable, options, name):
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == name:
             return Path(message["executable"]).resolve()
-    raise Trouble(f"{name} does not build")
+    raise Trouble(f"{' '.join(str(part) for part in command)} does not build it")
 
 
 def _program(given, variable):

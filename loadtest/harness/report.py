@@ -1,7 +1,6 @@
 """The table: on the terminal, and as loadtest/results.md."""
 
-HEAD = ("", "requests/s", "ratio", "p50 ms", "p99 ms", "p99 ratio", "CPU µs", "of it ours", "MiB", "load %", "ratio to")
-NOISY = 0.10
+HEAD = ("", "requests/s", "ratio", "p50 ms", "p99 ms", "p99 ratio", "CPU µs", "CPU ratio", "of it ours", "MiB", "load %", "ratio to")
 
 
 def cells(figure):
@@ -10,7 +9,8 @@ def cells(figure):
     several = len(figure.row.processes) > 1
     return (
         figure.row.name, f"{figure.rate:,.0f}", number(figure.ratio, ".2f"), f"{figure.p50:.2f}", f"{figure.p99:.2f}",
-        number(figure.p99_ratio, ".2f"), f"{figure.cpu:.1f}", f"{figure.own_cpu:.1f}" if several else "",
+        number(figure.p99_ratio, ".2f"), f"{figure.cpu:.1f}",
+        number(figure.cpu_ratio, ".2f"), f"{figure.own_cpu:.1f}" if several else "",
         f"{figure.memory:.0f}", f"{figure.load_share * 100:.0f}", figure.row.against or "",
     )
 

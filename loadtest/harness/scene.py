@@ -15,8 +15,9 @@ from .tokens import Issuer, Tokens
 class Scene:
     """Paths of programs and tokens, and the servers of one table at a time."""
 
-    def __init__(self, vidimus, null, aws_lc, envoy, node, work, crowd=100_000):
-        self.vidimus, self.null_path, self.aws_lc, self.envoy, self.node, self.work = vidimus, null, aws_lc, envoy, node, work
+    def __init__(self, vidimus, null, envoy, node, work, crowd=100_000):
+        self.vidimus, self.null_path, self.envoy, self.node, self.work = vidimus, null, envoy, node, work
+        self.aws_lc = None  # another sidecar, for the tables that have rows of it
         self.crowd = crowd  # tokens where there are many; 100,000 with RS256 take a minute to make
         self.is_root = os.getuid() == 0
         self.tokens = Tokens(null, work)

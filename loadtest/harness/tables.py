@@ -18,7 +18,7 @@ def http(scene):
     null_unix, busy = scene.null_http(unix=True), scene.null_http(busy=800)
     one, unix = Wrk(token=token), H2load(token=token)
     thousand = Wrk(env=env(scene.tokens.many(1000), 1000))
-    zipf = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd, LOAD_ORDER="zipf"))
+    zipf = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd, LOAD_ORDER="zipf"), moves=True)
     own, spread = [sidecar.process], f"Zipf over {scene.crowd:,} tokens"
     return [
         Row("null hyper", one, null.port, [null.process]),
@@ -29,7 +29,7 @@ def http(scene):
         checked("Vidimus, 1,000 tokens", thousand, sidecar.port, own, token, against="null hyper, 1,000 tokens"),
         Row(f"null hyper, {spread}", zipf, null.port, [null.process]),
         checked(f"Vidimus, {spread}, 64 MiB of cache", zipf, full.port, [full.process], token,
-                against=f"null hyper, {spread}", watch=full.metrics),
+                against=f"null hyper, {spread}", watch=full.metrics, warm=2.0),
         Row("null hyper, unix socket", unix, null_unix.socket, [null_unix.process]),
         checked("Vidimus, one token, unix socket", unix, sidecar.socket, own, token, against="null hyper, unix socket"),
     ]
@@ -39,7 +39,7 @@ def new(scene):
     """Every token new: many in a circle through the smallest cache."""
     token = scene.tokens.one()
     null, sidecar = scene.null_http(verify=True), scene.sidecar(cache="1MiB")
-    load = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd))
+    load = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd), moves=True)
     rows = [
         checked("null hyper + ring RS256", load, null.port, [null.process], token),
         checked("Vidimus, every token new", load, sidecar.port, [sidecar.process], token,
@@ -137,7 +137,7 @@ def peers(scene):
     token = scene.tokens.one()
     load = Wrk(token=token)
     crowd = Wrk(env=env(scene.tokens.many(2000), 2000))
-    all_new = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd))
+    all_new = Wrk(env=env(scene.tokens.many(scene.crowd), scene.crowd), moves=True)
     null, sidecar, small = scene.null_http(), scene.sidecar(), scene.sidecar(cache="1MiB")
     keys = scene.tokens.jwks
     cached, uncached = (scene.envoy_with(auth=jwt_authn(ISSUER, keys, size)) for size in (4000, 0))

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from .needs import ENVOY_VERSION, HOME, PEERS, ROOT
 def measured(scene):
     """Name and version of everything that is measured or measures."""
     found = {
-        "Vidimus": _vidimus(scene.vidimus),
+        "Vidimus": _vidimus(scene.vidimus, "VIDIMUS"),
+        **_locked("ring"),
+        **({"Vidimus with AWS-LC": _vidimus(scene.aws_lc, "VIDIMUS_AWS_LC"), **_locked("aws-lc-rs")} if scene.aws_lc else {}),
         "null servers": "given by NULL" if os.environ.get("NULL") else _commit("loadtest/null"),
         "rustc": _first("rustc", "--version").split(" (")[0].removeprefix("rustc "),
         "wrk": _first("wrk", "-v").split(" [")[0].removeprefix("wrk "),
@@ -45,9 +48,16 @@ def machine():
     return f"{model}, {os.cpu_count()} cores, {cores.told()}, Linux {platform.release()}, TCP {control}"
 
 
-def _vidimus(program):
+def _locked(*crates):
+    """The versions of these libraries that the sources ask for."""
+    lock = (ROOT / "Cargo.lock").read_text()
+    found = {crate: re.search(rf'^name = "{crate}"\nversion = "(.*)"$', lock, re.MULTILINE) for crate in crates}
+    return {crate: version[1] for crate, version in found.items() if version}
+
+
+def _vidimus(program, variable):
     """What it says itself; and where it comes from: these sources only if it was built from them just now."""
-    origin = "given by VIDIMUS" if os.environ.get("VIDIMUS") else _commit("src", "Cargo.toml", "Cargo.lock")
+    origin = f"given by {variable}" if os.environ.get(variable) else _commit("src", "Cargo.toml", "Cargo.lock")
     return f"{_first(program, 'version').removeprefix('vidimus ')} ({origin})"
 
 
