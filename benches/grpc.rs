@@ -41,7 +41,7 @@ use vidimus::server::Server;
 use vidimus::testing::Issuer;
 use vidimus::testing::samples;
 
-const THROUGHPUT: f64 = 1.2;
+const THROUGHPUT: f64 = 1.1;
 const P99: f64 = 1.2;
 const ROUNDS: usize = 21;
 const QUESTIONS: usize = 3000;
