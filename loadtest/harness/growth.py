@@ -88,6 +88,6 @@ def distinct(scene):
     for count in DISTINCT:
         rows.append(checked(
             f"Vidimus, {count:,} tokens", Wrk(env=env(file, count), moves=True, asked=count // 2), sidecar.port,
-            [sidecar.process], token, watch=sidecar.metrics, seconds=30 if count == DISTINCT[-1] else 3,
+            [sidecar.process], token, watch=sidecar.metrics, seconds=20 if count == DISTINCT[-1] else 3,
         ))
     return rows
