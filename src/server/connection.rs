@@ -121,6 +121,8 @@ async fn serve_io<IO, S, F, B>(
     loop {
         let event = poll_fn(|context| {
             let mut ended = connection.as_mut().poll(context);
+            // Only over HTTP/2 do requests wait. Once they are answered, the connection writes, and may have read
+            // of others, whom nothing else wakes it for.
             if ended.is_pending() && activity.h2.load(Relaxed) && streams.answer() {
                 ended = connection.as_mut().poll(context);
                 if streams.are_waiting() {

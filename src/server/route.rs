@@ -31,8 +31,8 @@ pub(super) fn route(app: &Arc<App>, request: Request<Incoming>, peer: Peer) -> A
     let began = Instant::now();
     let settings = app.settings.load();
     let case = Case { edge, gate: &app.gate, settings: &settings, request: &request, peer, policy };
-    // Over HTTP/2 many clients share a connection, which first hears all that have come. And a
-    // body that goes before its answer is there may take the connection with it.
+    // Over HTTP/2 many clients share a connection, which reads all that have come before it answers any
+    // (`streams.rs`). And a body that goes before its answer is there may take the connection with it.
     let undecided = if request.version() == Version::HTTP_2 || !request.body().is_end_stream() {
         None
     } else {
